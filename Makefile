@@ -1,0 +1,28 @@
+# smartspace_cobot: a PostgreSQL extension, built with PGXS.
+#
+#   make, make install, make installcheck   as every extension
+#   make demo                               see it work, on a fresh Debian 12
+#   make test                               every test, on a fresh Debian 12
+#   make bench                              how fast, as ratios
+
+EXTENSION = smartspace_cobot
+EXTVERSION = $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" smartspace_cobot.control)
+
+MODULE_big = smartspace_cobot
+OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
+
+# The install script is one file per topic, in this order.
+SQL_TOPICS = $(addprefix src/sql/,start.sql secret.sql mirror.sql access.sql building.sql mobile_app.sql run.sql look.sql functions.sql privileges.sql)
+INSTALL_SCRIPT = $(EXTENSION)--$(EXTVERSION).sql
+DATA_built = $(INSTALL_SCRIPT)
+
+PG_CPPFLAGS = -DSMARTSPACE_COBOT_VERSION='"$(EXTVERSION)"'
+PG_CFLAGS = -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers -Wno-cast-function-type
+SHLIB_LINK = -lcurl -lcjson
+
+PG_CONFIG ?= pg_config
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+$(INSTALL_SCRIPT): $(SQL_TOPICS)
+	cat $^ > $@

@@ -1,0 +1,122 @@
+/*
+ * cobot_client.h
+ *	  Cobot's HTTP API (version 1): which URL, which token, which method, and
+ *	  what an answer means. Knows nothing of SQL.
+ *
+ * A CobotCall is one question to Cobot. Make it with one of the cobot_ask_*
+ * functions, run one or many with cobot_perform(), then look at its outcome. On
+ * COBOT_OK the body is in call->request->response: complete, HTTP 2xx, JSON by
+ * json_check(), and of the expected top-level shape. Everything lives in the client's memory
+ * context (see http.h for why to delete that context early).
+ *
+ * Bearer tokens go only to https://www.cobot.me and https://SUBDOMAIN.cobot.me
+ * with a subdomain that passed cobot_check_subdomain(). Two of the URLs contain the token
+ * (facts: /api/access_tokens/:token); no URL ever reaches a message.
+ */
+#ifndef SMARTSPACE_COBOT_CLIENT_H
+#define SMARTSPACE_COBOT_CLIENT_H
+
+#include "cobot_record.h"
+#include "http.h"
+
+/* The closed set of ways a call can end. One table in cobot_client.c maps each to its words. */
+typedef enum CobotOutcome
+{
+	COBOT_OK,
+	COBOT_UNAUTHORIZED,			/* 401 */
+	COBOT_SUSPENDED,			/* 402 */
+	COBOT_FORBIDDEN,			/* 403 */
+	COBOT_NOT_FOUND,			/* 404 */
+	COBOT_REJECTED,				/* 422, and other 4xx that blame the request */
+	COBOT_RATE_LIMITED,			/* 429 */
+	COBOT_SERVER_ERROR,			/* 5xx */
+	COBOT_REDIRECTED,			/* 3xx, never followed */
+	COBOT_NOT_JSON,				/* HTML, garbage, truncated, invalid UTF-8, NUL, too deep */
+	COBOT_WRONG_SHAPE,			/* JSON, but not the array or object it should be */
+	COBOT_TOO_LARGE,
+	COBOT_BROKEN_ANSWER,
+	COBOT_TIMED_OUT,
+	COBOT_DNS_FAILURE,
+	COBOT_TLS_FAILURE,
+	COBOT_UNREACHABLE,			/* refused or closed before any answer */
+	COBOT_LOCAL_FAILURE			/* not Cobot's fault: CA file, memory, descriptors */
+} CobotOutcome;
+
+#define COBOT_OUTCOME_COUNT (COBOT_LOCAL_FAILURE + 1)
+
+typedef struct CobotClient
+{
+	MemoryContext context;		/* where calls and answers live */
+	const char *subdomain;		/* checked */
+	const char *token;			/* user or space token; NULL before there is one */
+	int			requests;		/* sent so far, retries included */
+	uint64		bytes;			/* received so far, on the wire */
+} CobotClient;
+
+typedef struct CobotCall
+{
+	const char *subject;		/* for messages: "the members of \"demo-space\"" */
+	CobotClient *client;
+	HttpRequest *request;		/* of the last attempt */
+	bool		expect_array;	/* else an object */
+	bool		expect_empty;	/* an answer without body is fine (DELETE) */
+	bool		is_read;		/* may be retried */
+	int			attempts;
+	CobotOutcome outcome;
+	int			retry_after_s;	/* from a 429 or 503; -1 if Cobot gave none */
+	JsonError	json_error;		/* COBOT_NOT_JSON, COBOT_WRONG_SHAPE */
+} CobotCall;
+
+/*
+ * Fills a client. subdomain must have passed cobot_check_subdomain(); it and the
+ * token are copied into the context.
+ */
+extern void cobot_client_init(CobotClient *client, MemoryContext context,
+							  const char *subdomain, const char *token);
+
+/*
+ * NULL if the text is a subdomain that Cobot could have given to a space (facts:
+ * lower-case letters, digits, dash; at most 63; no dash at the ends; not www or api),
+ * else what is wrong with it in words ("contains a character other than a-z, 0-9 and -").
+ */
+extern const char *cobot_check_subdomain(const char *subdomain);
+
+/* Questions. Ids may be any text: they are percent-encoded. */
+extern CobotCall *cobot_ask_space(CobotClient *client); /* GET www /api/spaces/:subdomain, no token sent */
+extern CobotCall *cobot_ask_user(CobotClient *client);	/* GET www /api/user */
+extern CobotCall *cobot_ask_token_scopes(CobotClient *client);	/* GET www /api/access_tokens/:token */
+extern CobotCall *cobot_ask_space_token(CobotClient *client, const char *space_id); /* POST, never retried */
+extern CobotCall *cobot_ask_plans(CobotClient *client);
+extern CobotCall *cobot_ask_memberships(CobotClient *client);
+extern CobotCall *cobot_ask_membership(CobotClient *client, const char *cobot_id);
+extern CobotCall *cobot_ask_custom_fields(CobotClient *client); /* values, all members */
+extern CobotCall *cobot_ask_field_definitions(CobotClient *client);
+extern CobotCall *cobot_put_field_definitions(CobotClient *client, const cJSON *definitions);	/* never retried */
+
+/*
+ * Sends the calls, several at a time, and waits for all of them. Reads that end
+ * in 5xx, a refused or broken connection, or DNS failure are tried again up to
+ * smartspace_cobot.max_retries times with exponential back-off and jitter; 429
+ * is tried again only if its Retry-After is at most
+ * smartspace_cobot.retry_wait_limit. Writes are sent once. Interruptible.
+ */
+extern void cobot_perform(CobotCall **calls, int count);
+
+/* First call, in order, that did not end in COBOT_OK; NULL if all did. */
+extern CobotCall *cobot_first_failure(CobotCall **calls, int count);
+
+/* Words for a failed call, palloc'd in the current context. Never a URL or a token. */
+extern char *cobot_failure_message(const CobotCall *call);	/* "could not read the members of \"x\": Cobot does not accept the token" */
+extern char *cobot_failure_detail(const CobotCall *call);	/* "HTTP status 401 after 1 attempt; request id ..." */
+extern const char *cobot_failure_hint(const CobotCall *call);	/* what to do next */
+
+/* Of the closed vocabulary: "auth_revoked", "admin_rights_lost", "account_suspended", "rate_limited", "unreachable", "bad_answer". */
+extern const char *cobot_failure_reason(CobotOutcome outcome);
+
+/* SQLSTATE for functions that raise: 28000, 42501, 08006, 08P01 ... (ERRCODE_ value). */
+extern int	cobot_failure_sqlstate(CobotOutcome outcome);
+
+/* Retry-After: seconds, or an HTTP date, which is compared with now. -1 if neither; capped at 86400. Server-free. */
+extern int	cobot_parse_retry_after(const char *header, time_t now);
+
+#endif

@@ -1,0 +1,20 @@
+/*
+ * compat.h
+ *	  Differences between PostgreSQL 15 and its successors. No other file
+ *	  tests PG_VERSION_NUM.
+ */
+#ifndef SMARTSPACE_COMPAT_H
+#define SMARTSPACE_COMPAT_H
+
+#if PG_VERSION_NUM < 150000
+#error "smartspace_cobot needs PostgreSQL 15 or newer"
+#endif
+
+/* 17 replaced the memory context argument by a resource owner; NULL means "the process" in both. */
+#if PG_VERSION_NUM >= 170000
+#define compat_create_wait_event_set(nevents) CreateWaitEventSet(NULL, (nevents))
+#else
+#define compat_create_wait_event_set(nevents) CreateWaitEventSet(TopMemoryContext, (nevents))
+#endif
+
+#endif
