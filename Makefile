@@ -17,11 +17,13 @@ INSTALL_SCRIPT = $(EXTENSION)--$(EXTVERSION).sql
 DATA_built = $(INSTALL_SCRIPT)
 
 PG_CPPFLAGS = -DSMARTSPACE_COBOT_VERSION='"$(EXTVERSION)"'
-PG_CFLAGS = -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers -Wno-cast-function-type
+PG_CFLAGS = -Wextra -Wno-declaration-after-statement
 SHLIB_LINK = -lcurl -lcjson
 
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
+# As a system directory, so that -Wextra speaks of our code and not of the server's headers.
+PG_CPPFLAGS += -isystem $(shell $(PG_CONFIG) --includedir-server)
 include $(PGXS)
 
 $(INSTALL_SCRIPT): $(SQL_TOPICS)
