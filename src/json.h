@@ -42,8 +42,9 @@ typedef struct JsonArray
 /*
  * Checks a whole body before anything else touches it: valid UTF-8, no NUL
  * byte and no \u0000, no unescaped control characters in strings, valid escapes
- * and surrogate pairs, brackets that match, depth <= JSON_DEPTH_LIMIT, exactly
- * one value and nothing but white space after it.
+ * and surrogate pairs, the grammar to the letter, depth <= JSON_DEPTH_LIMIT,
+ * numbers that cJSON can hold (at most 63 characters, exponent within 200),
+ * exactly one value and nothing but white space around it.
  */
 extern bool json_check(const char *body, size_t length, JsonError *error);
 
@@ -56,18 +57,20 @@ extern cJSON *json_parse(const char *text, size_t length, const char *where, Jso
 
 /*
  * json_check() plus: the value is an array. Splits it into its elements without
- * building a tree; for each element that is an object, the first string value
- * under id_key at the object's own level is given as its id. One pass over the
- * text. Free with json_free_array(), also after failure.
+ * building a tree; for each element that is an object, the value of the first
+ * id_key at the object's own level is given as its id, if it is a string. One
+ * pass over the text. Free with json_free_array(), also after failure.
  */
 extern bool json_split_array(const char *body, size_t length, const char *id_key,
 							 JsonArray *array, JsonError *error);
 extern void json_free_array(JsonArray *array);
 
 /*
- * Looks up a dotted path ("plan.parent_plan.id"), case-sensitive. A key that is
- * missing, or null on the way, gives *found = NULL and true. A step through
- * something that is neither object nor null is an error naming the path.
+ * Looks up a dotted path ("plan.parent_plan.id"), case-sensitive; of keys that
+ * stand there twice the first counts. A key that is missing, or null on the
+ * way, gives *found = NULL and true; a null at the end of the path is found as
+ * such. A step through something that is neither object nor null is an error
+ * naming the path.
  */
 extern bool json_find(const cJSON *object, const char *where, const char *path,
 					  const cJSON **found, JsonError *error);
@@ -78,9 +81,12 @@ extern bool json_get_string(const cJSON *object, const char *where, const char *
 extern bool json_get_bool(const cJSON *object, const char *where, const char *path,
 						  bool *value, bool *present, JsonError *error);
 
-/* Fills error; path = where + "." + path. Returns false, for "return json_fail(...)". */
+/*
+ * Fills error; path = where + "." + path. Returns false, for "return json_fail(...)".
+ * (Not pg_attribute_printf: clang does not know the gnu_printf of a server built with gcc.)
+ */
 extern bool json_fail(JsonError *error, const char *where, const char *path,
-					  const char *format,...) pg_attribute_printf(4, 5);
+					  const char *format,...) __attribute__((format(printf, 4, 5)));
 
 /* What a value is, in words: "a number", "an object", "null". */
 extern const char *json_type_name(const cJSON *value);

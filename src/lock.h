@@ -1,0 +1,28 @@
+/*
+ * lock.h
+ *	  The heavyweight locks of this extension, all held to the end of the
+ *	  transaction and all interruptible while waited for. They show in pg_locks
+ *	  as locktype "object" with the class of one of our tables.
+ *
+ * Order, for whoever takes more than one:
+ *	 1. row of cobot_integration
+ *	 2. identifiers
+ *	 3. access of an integration, in ascending order of its id
+ */
+#ifndef SMARTSPACE_LOCK_H
+#define SMARTSPACE_LOCK_H
+
+/* One synchronisation of an integration at a time. False if another one is under way. */
+extern bool lock_try_run(int64 integration);
+
+/*
+ * External identifiers of user groups: exclusively by whoever changes them,
+ * shared by whoever computes grants from them. Without it, of two transactions
+ * that cannot see each other's rows yet, neither would make the grant.
+ */
+extern void lock_identifiers(bool exclusive);
+
+/* The grants of one integration: whoever recomputes them, alone. */
+extern void lock_access(int64 integration);
+
+#endif

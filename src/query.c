@@ -1,0 +1,86 @@
+/*
+ * query.c
+ *	  Small helpers around SPI.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+
+#include "query.h"
+
+#define QUERY_ARG_LIMIT 32
+
+QueryArg
+query_value(Oid type, Datum value)
+{
+	return (QueryArg) {.type = type, .value = value, .isnull = false};
+}
+
+QueryArg
+query_int64(int64 value)
+{
+	return query_value(INT8OID, Int64GetDatum(value));
+}
+
+QueryArg
+query_bool(bool value)
+{
+	return query_value(BOOLOID, BoolGetDatum(value));
+}
+
+QueryArg
+query_text(const char *value)
+{
+	return (QueryArg) {
+		.type = TEXTOID,
+		.value = value ? CStringGetTextDatum(value) : (Datum) 0,
+		.isnull = value == NULL
+	};
+}
+
+uint64
+query_run(const char *sql, int nargs, const QueryArg *args)
+{
+	Oid			types[QUERY_ARG_LIMIT];
+	Datum		values[QUERY_ARG_LIMIT];
+	char		nulls[QUERY_ARG_LIMIT];
+
+	Assert(nargs <= QUERY_ARG_LIMIT);
+	for (int i = 0; i < nargs; i++)
+	{
+		types[i] = args[i].type;
+		values[i] = args[i].value;
+		nulls[i] = args[i].isnull ? 'n' : ' ';
+	}
+
+	int			result = SPI_execute_with_args(sql, nargs, types, values, nulls, false, 0);
+
+	if (result < 0)
+		elog(ERROR, "could not run a statement: %s", SPI_result_code_string(result));
+	return SPI_processed;
+}
+
+char *
+query_result_text(uint64 row, int column)
+{
+	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
+}
+
+int64
+query_result_int64(uint64 row, int column)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &isnull);
+
+	return isnull ? 0 : DatumGetInt64(value);
+}
+
+bool
+query_result_bool(uint64 row, int column)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &isnull);
+
+	return !isnull && DatumGetBool(value);
+}

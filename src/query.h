@@ -1,0 +1,31 @@
+/*
+ * query.h
+ *	  Small helpers around SPI for statements that run once in a while. The
+ *	  caller has connected to SPI; results stay in SPI_tuptable.
+ */
+#ifndef SMARTSPACE_QUERY_H
+#define SMARTSPACE_QUERY_H
+
+#include "executor/spi.h"
+
+typedef struct QueryArg
+{
+	Oid			type;
+	Datum		value;
+	bool		isnull;
+} QueryArg;
+
+extern QueryArg query_int64(int64 value);
+extern QueryArg query_bool(bool value);
+extern QueryArg query_text(const char *value);	/* NULL gives an SQL null; copies the string */
+extern QueryArg query_value(Oid type, Datum value);
+
+/* Runs one statement; returns SPI_processed. Throws what the statement throws. */
+extern uint64 query_run(const char *sql, int nargs, const QueryArg *args);
+
+/* Values of a row of SPI_tuptable, by column number from 1. Text is palloc'd; NULL for an SQL null. */
+extern char *query_result_text(uint64 row, int column);
+extern int64 query_result_int64(uint64 row, int column);	/* 0 for an SQL null */
+extern bool query_result_bool(uint64 row, int column);	/* false for an SQL null */
+
+#endif

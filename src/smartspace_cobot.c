@@ -1,0 +1,136 @@
+/*
+ * smartspace_cobot.c
+ *	  Module entry: settings. Runs in every process that loads the library,
+ *	  with or without shared_preload_libraries; it allocates no shared memory and
+ *	  starts nothing. libcurl is initialised at first use (http.c), never here,
+ *	  because the postmaster's children would inherit its state.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "funcapi.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+
+#include "http.h"
+#include "smartspace_cobot.h"
+
+PG_MODULE_MAGIC;
+
+PG_FUNCTION_INFO_V1(smartspace_library_version);
+
+void		_PG_init(void);
+
+char	   *smartspace_connect_to = NULL;
+char	   *smartspace_ca_file = NULL;
+int			smartspace_connect_timeout_ms;
+int			smartspace_request_timeout_ms;
+int			smartspace_low_speed_limit;
+int			smartspace_low_speed_time_s;
+int			smartspace_response_limit_kb;
+int			smartspace_max_connections;
+int			smartspace_max_retries;
+int			smartspace_retry_wait_limit_s;
+
+/*
+ * ADDRESS:PORT, where ADDRESS is an IP address or a host name. libcurl splits
+ * its CONNECT_TO entries at colons, so nothing else may pass.
+ */
+static bool
+check_connect_to(char **newval, void **extra, GucSource source)
+{
+	(void) extra;
+	(void) source;
+
+	if (*newval == NULL || **newval == '\0')
+		return true;
+
+	const char *colon = strrchr(*newval, ':');
+
+	if (colon == NULL || colon == *newval ||
+		strspn(*newval, "abcdefghijklmnopqrstuvwxyz0123456789.-") != (size_t) (colon - *newval))
+	{
+		GUC_check_errdetail("It must look like 127.0.0.1:8443.");
+		return false;
+	}
+
+	size_t		digits = strspn(colon + 1, "0123456789");
+
+	if (digits == 0 || digits > 5 || colon[1 + digits] != '\0' ||
+		atoi(colon + 1) < 1 || atoi(colon + 1) > 65535)
+	{
+		GUC_check_errdetail("The port must be a number from 1 to 65535.");
+		return false;
+	}
+	return true;
+}
+
+void
+_PG_init(void)
+{
+	/* Where Cobot is: only a superuser may lead tokens elsewhere. */
+	DefineCustomStringVariable("smartspace_cobot.ca_file",
+							   "PEM file with the certificate authorities to trust instead of the system's.",
+							   NULL, &smartspace_ca_file, "",
+							   PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("smartspace_cobot.connect_to",
+							   "ADDRESS:PORT to connect to instead of Cobot's; URLs and certificate checks stay the same.",
+							   NULL, &smartspace_connect_to, "",
+							   PGC_SUSET, 0, check_connect_to, NULL, NULL);
+
+	/* How long to wait. Zero is not "for ever": every wait has an end. */
+	DefineCustomIntVariable("smartspace_cobot.connect_timeout",
+							"Longest time to set up a connection, TLS included.",
+							NULL, &smartspace_connect_timeout_ms, 10000, 100, 60000,
+							PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("smartspace_cobot.request_timeout",
+							"Longest time for one request, from connecting to the last byte.",
+							NULL, &smartspace_request_timeout_ms, 120000, 500, 600000,
+							PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("smartspace_cobot.low_speed_limit",
+							"An answer slower than this many bytes per second for low_speed_time is given up.",
+							NULL, &smartspace_low_speed_limit, 200, 1, 1000000,
+							PGC_USERSET, GUC_UNIT_BYTE, NULL, NULL, NULL);
+	DefineCustomIntVariable("smartspace_cobot.low_speed_time",
+							"How long an answer may be slower than low_speed_limit.",
+							NULL, &smartspace_low_speed_time_s, 30, 1, 300,
+							PGC_USERSET, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("smartspace_cobot.max_retries",
+							"How often a failed read is tried again. Writes are never repeated.",
+							NULL, &smartspace_max_retries, 2, 0, 5,
+							PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("smartspace_cobot.retry_wait_limit",
+							"Longest wait that Cobot may ask for (Retry-After) and still get a new try in the same run.",
+							NULL, &smartspace_retry_wait_limit_s, 15, 0, 120,
+							PGC_USERSET, GUC_UNIT_S, NULL, NULL, NULL);
+
+	/* How much to take. */
+	DefineCustomIntVariable("smartspace_cobot.max_connections",
+							"Connections to Cobot that one process keeps open at a time.",
+							NULL, &smartspace_max_connections, 4, 1, 64,
+							PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("smartspace_cobot.response_limit",
+							"Largest answer accepted, after decompression.",
+							NULL, &smartspace_response_limit_kb, 256 * 1024, 64, 1024 * 1024 - 64,
+							PGC_SUSET, GUC_UNIT_KB, NULL, NULL, NULL);
+
+	MarkGUCPrefixReserved("smartspace_cobot");
+}
+
+/*
+ * cobot_library_version() -> (library text, http text)
+ */
+Datum
+smartspace_library_version(PG_FUNCTION_ARGS)
+{
+	TupleDesc	tupdesc;
+	Datum		values[2];
+	bool		nulls[2] = {false, false};
+
+	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+
+	values[0] = CStringGetTextDatum(SMARTSPACE_COBOT_VERSION);
+	values[1] = CStringGetTextDatum(http_library_version());
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc), values, nulls)));
+}

@@ -1,0 +1,37 @@
+-- What the backend, pg_cron and a DBA call. All of them run with the rights of
+-- the extension's owner, because tokens are readable by nobody else.
+
+CREATE FUNCTION smartspace.cobot_create_integration(name text, subdomain text, client_id text DEFAULT NULL,
+	client_secret text DEFAULT NULL, sync_plan_access boolean DEFAULT true, sync_individual_access boolean DEFAULT false)
+RETURNS bigint
+LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'connect_create_integration';
+COMMENT ON FUNCTION smartspace.cobot_create_integration(text, text, text, text, boolean, boolean) IS
+'makes an integration for the space at https://SUBDOMAIN.cobot.me and returns its id; connect it next';
+
+CREATE FUNCTION smartspace.cobot_connect_token(integration bigint, token text,
+	OUT state text, OUT space_name text, OUT time_zone text, OUT granted_scope text[], OUT missing_scope text[], OUT custom_field text)
+LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'connect_token';
+COMMENT ON FUNCTION smartspace.cobot_connect_token(bigint, text) IS
+'connects an integration with an access token of one of the space''s admins: checks it, swaps it for a space token that survives the admin, and reads the space; asks Cobot';
+
+CREATE FUNCTION smartspace.cobot_ensure_custom_field(integration bigint)
+RETURNS text
+LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'connect_ensure_custom_field';
+COMMENT ON FUNCTION smartspace.cobot_ensure_custom_field(bigint) IS
+'makes sure that the space has the custom field smart_spaces_access_additional_units, without touching the other fields: present or created; asks Cobot';
+
+CREATE FUNCTION smartspace.cobot_sync(integration bigint, reread boolean DEFAULT false)
+RETURNS smartspace.cobot_sync_run
+LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'sync_integration';
+COMMENT ON FUNCTION smartspace.cobot_sync(bigint, boolean) IS
+'synchronises one integration with Cobot now and returns the run; reread => true compares also the records that Cobot sent unchanged';
+
+CREATE FUNCTION smartspace.cobot_library_version(OUT library text, OUT http text)
+LANGUAGE c STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'smartspace_library_version';
+COMMENT ON FUNCTION smartspace.cobot_library_version() IS
+'version of the loaded library and of what it speaks HTTPS with, for a problem report';

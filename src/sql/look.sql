@@ -1,0 +1,113 @@
+-- Views for people who look.
+
+CREATE FUNCTION smartspace.cobot_ago(moment timestamptz)
+RETURNS text
+LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT CASE WHEN s < 2 THEN 'just now'
+	WHEN s < 120 THEN s || ' seconds ago'
+	WHEN s < 7200 THEN s / 60 || ' minutes ago'
+	WHEN s < 172800 THEN s / 3600 || ' hours ago'
+	ELSE s / 86400 || ' days ago' END
+FROM (SELECT greatest(0, extract(epoch FROM statement_timestamp() - moment)::bigint) AS s) AS age
+$$;
+COMMENT ON FUNCTION smartspace.cobot_ago(timestamptz) IS 'how long ago, in words';
+
+CREATE VIEW smartspace.access_now AS
+SELECT m.id AS membership_id, m.name AS member, m.email, m.user_id, m.integration_id,
+	g.id AS user_group_id, g.name AS user_group, g.external_identifier, a.source,
+	lower(a.valid) AS valid_from, upper(a.valid) AS valid_until
+FROM smartspace.user_group_member a
+	JOIN smartspace.cobot_membership m ON m.id = a.membership_id
+	JOIN smartspace.user_group g ON g.id = a.user_group_id
+WHERE a.valid @> now();
+
+COMMENT ON VIEW smartspace.access_now IS 'who is in which user group at this moment, and from which source';
+COMMENT ON COLUMN smartspace.access_now.user_id IS 'Cobot''s id of the person; the same in all spaces';
+COMMENT ON COLUMN smartspace.access_now.source IS 'plan, individual or manual';
+COMMENT ON COLUMN smartspace.access_now.valid_until IS 'first moment without the grant; null for no known end';
+
+CREATE VIEW smartspace.cobot_problem AS
+SELECT p.integration_id, p.problem, m.id AS membership_id,
+	p.record || ' ' || coalesce(m.name || ' (' || p.cobot_id || ')', p.cobot_id) AS subject,
+	p.detail,
+	CASE p.problem
+		WHEN 'bad_record' THEN 'Correct the record in Cobot; until then SmartSpace keeps what it had for it.'
+		WHEN 'custom_field_missing' THEN 'Run SELECT smartspace.cobot_ensure_custom_field(' || p.integration_id
+			|| '), or switch individual access off. Until then members keep the groups they had.'
+		WHEN 'custom_field_ambiguous' THEN 'Rename all but one of these fields in Cobot. Until then members keep the groups they had.'
+	END AS advice,
+	p.since
+FROM smartspace.cobot_record_problem p
+	LEFT JOIN smartspace.cobot_membership m
+		ON p.record = 'membership' AND m.integration_id = p.integration_id AND m.cobot_id = p.cobot_id
+UNION ALL
+SELECT m.integration_id, 'plan_unmapped', m.id, 'membership ' || coalesce(m.name, m.cobot_id),
+	'The plan "' || coalesce(m.plan_name, '') || '" is a copy of no plan of the space.',
+	'Move the member to a plan of the space in Cobot, or name user groups in the custom field.',
+	NULL
+FROM smartspace.cobot_membership m
+	JOIN smartspace.cobot_integration i ON i.id = m.integration_id AND i.sync_plan_access
+WHERE m.plan_id IS NULL AND m.departed_at IS NULL
+UNION ALL
+SELECT t.integration_id,
+	CASE WHEN t.matches = 0 THEN 'unknown_identifier' ELSE 'ambiguous_identifier' END,
+	t.membership_id, 'membership ' || coalesce(m.name, m.cobot_id),
+	CASE WHEN t.matches = 0 THEN 'No user group has the external identifier "' || t.token || '".'
+		ELSE t.matches || ' user groups have an external identifier like "' || t.token || '".' END,
+	CASE WHEN t.matches = 0 THEN 'Create a user group with this external identifier, or correct the member''s custom field in Cobot.'
+		ELSE 'Write the external identifier in the custom field with its exact upper and lower case.' END,
+	NULL
+FROM smartspace.cobot_individual_token t
+	JOIN smartspace.cobot_integration i ON i.id = t.integration_id AND i.sync_individual_access
+	JOIN smartspace.cobot_membership m ON m.id = t.membership_id
+WHERE t.user_group_id IS NULL
+UNION ALL
+SELECT i.id, 'missing_scope', NULL, 'scope ' || s.scope,
+	'The token was granted without it: ' || s.effect || '.',
+	'Add the scope to the OAuth client in Cobot, let an admin authorise it again, and connect with the new token.',
+	NULL
+FROM smartspace.cobot_integration i
+	CROSS JOIN LATERAL smartspace.cobot_missing_scope(i.granted_scope, i.sync_individual_access) s
+WHERE i.state IN ('connected', 'degraded');
+
+COMMENT ON VIEW smartspace.cobot_problem IS 'everything that keeps somebody from what they should have, with what to do about it';
+COMMENT ON COLUMN smartspace.cobot_problem.problem IS
+'bad_record, plan_unmapped, unknown_identifier, ambiguous_identifier, custom_field_missing, custom_field_ambiguous or missing_scope';
+COMMENT ON COLUMN smartspace.cobot_problem.since IS 'when it was first seen, where that is recorded';
+
+CREATE VIEW smartspace.cobot_status AS
+SELECT i.id AS integration_id, i.name, i.subdomain, s.state,
+	coalesce(i.state_reason, last.reason) AS reason,
+	CASE s.state
+		WHEN 'new' THEN 'not connected yet'
+		WHEN 'paused' THEN 'paused'
+		WHEN 'disconnected' THEN 'disconnected; members keep the access they have until their own last day'
+		ELSE format('%s: %s members, %s with access now', coalesce(i.space_name, i.subdomain), m.members, m.with_access)
+			|| CASE WHEN good.finished_at IS NULL THEN '; not synchronised yet'
+				ELSE '; synchronised ' || smartspace.cobot_ago(good.finished_at) END
+			|| CASE WHEN last.id IS DISTINCT FROM good.id THEN format('; last run %s: %s', last.result, last.message) ELSE '' END
+			|| CASE p.problems WHEN 0 THEN '' WHEN 1 THEN '; 1 problem, see cobot_problem'
+				ELSE format('; %s problems, see cobot_problem', p.problems) END
+	END AS summary,
+	m.members, m.with_access, p.problems,
+	good.finished_at AS last_good_at, last.id AS last_run, last.result AS last_result
+FROM smartspace.cobot_integration i
+	CROSS JOIN LATERAL (SELECT CASE WHEN i.state IN ('connected', 'degraded')
+			AND NOT EXISTS (SELECT FROM smartspace.cobot_secret c WHERE c.integration_id = i.id AND c.token IS NOT NULL)
+			THEN 'disconnected' ELSE i.state END AS state) s
+	LEFT JOIN LATERAL (SELECT r.* FROM smartspace.cobot_sync_run r
+		WHERE r.integration_id = i.id AND r.result <> 'skipped_locked' ORDER BY r.id DESC LIMIT 1) last ON true
+	LEFT JOIN LATERAL (SELECT r.* FROM smartspace.cobot_sync_run r
+		WHERE r.integration_id = i.id AND r.result IN ('ok', 'ok_with_problems') ORDER BY r.id DESC LIMIT 1) good ON true
+	CROSS JOIN LATERAL (SELECT count(*) AS members,
+			count(*) FILTER (WHERE EXISTS (SELECT FROM smartspace.user_group_member a
+				WHERE a.membership_id = m.id AND a.valid @> now())) AS with_access
+		FROM smartspace.cobot_membership m WHERE m.integration_id = i.id AND m.departed_at IS NULL) m
+	CROSS JOIN LATERAL (SELECT count(*) AS problems FROM smartspace.cobot_problem p WHERE p.integration_id = i.id) p;
+
+COMMENT ON VIEW smartspace.cobot_status IS 'one line for each integration: how it is, in words';
+COMMENT ON COLUMN smartspace.cobot_status.state IS 'as in cobot_integration; disconnected also where the token is missing, as after a restore';
+COMMENT ON COLUMN smartspace.cobot_status.members IS 'memberships that have not left';
+COMMENT ON COLUMN smartspace.cobot_status.with_access IS 'those that are in a user group at this moment';
+COMMENT ON COLUMN smartspace.cobot_status.last_good_at IS 'end of the last run with result ok or ok_with_problems';

@@ -1,0 +1,6 @@
+-- Nothing for PUBLIC. What a role may do is granted to it on purpose.
+
+REVOKE ALL ON SCHEMA smartspace FROM PUBLIC;
+REVOKE ALL ON ALL TABLES IN SCHEMA smartspace FROM PUBLIC;
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA smartspace FROM PUBLIC;
+REVOKE ALL ON ALL ROUTINES IN SCHEMA smartspace FROM PUBLIC;
