@@ -24,12 +24,11 @@
 
 #include <math.h>
 
-#include "mb/pg_wchar.h"
-
 #include "cobot_record.h"
 
 #define ID_LIMIT_BYTES 200
 #define QUOTED_CHARACTERS 40
+#define MAX_UTF8_BYTES 4
 
 /* From 10^15 on, a double cannot tell all cents apart, and %.15g would print an exponent. */
 #define DECIMAL_LIMIT 1e15
@@ -262,14 +261,17 @@ static bool
 fail_value(JsonError *error, const char *where, const char *path,
 		   const char *value, const char *expected)
 {
-	char		quoted[QUOTED_CHARACTERS * 4 + 1];
+	char		quoted[QUOTED_CHARACTERS * MAX_UTF8_BYTES + 1];
 	size_t		length = 0;
 	int			characters = 0;
 
-	while (value[length] != '\0' && characters < QUOTED_CHARACTERS)
+	while (value[length] != '\0' && length < sizeof(quoted) - 1)
 	{
-		length += pg_encoding_mblen(PG_UTF8, value + length);
-		characters++;
+		bool		begins = ((unsigned char) value[length] & 0xC0) != 0x80;
+
+		if (begins && characters++ == QUOTED_CHARACTERS)
+			break;
+		length++;
 	}
 	memcpy(quoted, value, length);
 	quoted[length] = '\0';
@@ -473,29 +475,37 @@ cobot_read_record(const cJSON *record, const char *where,
 	return true;
 }
 
-/* Is this item of "fields" the field we look for? Only strings can match. */
+/*
+ * Looks at one item of "fields": is it the field we want, and what is its value?
+ * Values of other fields are none of our business, whatever their type.
+ */
 static bool
-field_matches(const cJSON *item, const char *where, const char *field_id, const char *label,
-			  bool *matches, JsonError *error)
+read_custom_field_item(const cJSON *item, const char *where,
+					   const char *field_id, const char *label,
+					   bool *matches, const char **value, JsonError *error)
 {
-	const char *id;
-	const char *text;
+	const char *item_id;
+	const char *item_label;
 	bool		has_id;
 	bool		has_label;
+	bool		has_value;
 
-	if (!json_get_string(item, where, "id", &id, &has_id, error) ||
-		!json_get_string(item, where, "label", &text, &has_label, error))
+	if (!json_get_string(item, where, "id", &item_id, &has_id, error) ||
+		!json_get_string(item, where, "label", &item_label, &has_label, error))
 		return false;
 	if (has_id && field_id != NULL)
-		*matches = strcmp(id, field_id) == 0;
+		*matches = strcmp(item_id, field_id) == 0;
 	else
-		*matches = has_label && label != NULL && strcmp(text, label) == 0;
-	return true;
+		*matches = has_label && label != NULL && strcmp(item_label, label) == 0;
+	if (!*matches)
+		return true;
+	return json_get_string(item, where, "value", value, &has_value, error);
 }
 
 /*
- * "fields" itself must be there: no values at all would take away every access
- * that comes from this field. Nor may it be guessed which of two is meant.
+ * "fields" itself must be there: to take it for "no values" would take away
+ * every access that comes from the field. For the same reason we do not guess
+ * which one is meant where two match.
  */
 bool
 cobot_read_custom_field(const cJSON *element, const char *where,
@@ -503,7 +513,6 @@ cobot_read_custom_field(const cJSON *element, const char *where,
 						const char **value, JsonError *error)
 {
 	const cJSON *fields;
-	const char *text;
 	bool		found = false;
 	int			index = 0;
 
@@ -516,19 +525,23 @@ cobot_read_custom_field(const cJSON *element, const char *where,
 		return fail_type(error, where, "fields", fields, "an array");
 	for (const cJSON *item = fields->child; item != NULL; item = item->next, index++)
 	{
-		char		path[32];
-		JsonError	unused;
+		char		item_where[sizeof(error->path)];
 		bool		matches;
-		bool		present;
 
-		snprintf(path, sizeof(path), "fields[%d]", index);
-		(void) unused;
-		(void) matches;
-		(void) present;
+		snprintf(item_where, sizeof(item_where), "%s%sfields[%d]",
+				 where, where[0] != '\0' ? "." : "", index);
+		if (!cJSON_IsObject(item))
+			return fail_type(error, item_where, "", item, "an object");
+
+		const char *item_value = NULL;
+
+		if (!read_custom_field_item(item, item_where, field_id, label, &matches, &item_value, error))
+			return false;
+		if (matches && found)
+			return json_fail(error, item_where, "", "is the same field once more");
+		if (matches && item_value != NULL && item_value[0] != '\0')
+			*value = item_value;
+		found |= matches;
 	}
-	(void) text;
-	(void) found;
-	(void) field_id;
-	(void) label;
 	return true;
 }

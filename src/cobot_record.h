@@ -23,11 +23,11 @@ typedef enum CobotFieldKind
 	COBOT_JSON					/* array or object, kept as cJSON */
 } CobotFieldKind;
 
-/* What a record must bring along; see cobot-field rules in cobot_record.c. */
+/* What a record must bring along; see the rules for fields in cobot_record.c. */
 typedef enum CobotPresence
 {
 	COBOT_OPTIONAL,				/* missing and null both mean NULL */
-	COBOT_PRESENT,				/* the key must be there, null allowed: access depends on it */
+	COBOT_PRESENT,				/* the key and every object on the way must be there, null allowed */
 	COBOT_REQUIRED				/* must be there and not null */
 } CobotPresence;
 
@@ -59,9 +59,10 @@ extern const int cobot_space_field_count;
 
 /*
  * Reads one record into values[count]. On the first value of a wrong type,
- * malformed date, missing required key, overlong id (> 200 bytes) or empty id:
- * false, with the path ("memberships[17].starts_at") and what is wrong; the
- * message quotes at most 40 characters of the offending value.
+ * malformed date, missing required key, or bad id (the columns that end in _id:
+ * 1 to 200 bytes, not "." or ".."): false, with the path
+ * ("memberships[17].starts_at") and what is wrong; the message quotes at most 40
+ * characters of the offending value.
  */
 extern bool cobot_read_record(const cJSON *record, const char *where,
 							  const CobotField *fields, int count,
@@ -70,8 +71,9 @@ extern bool cobot_read_record(const cJSON *record, const char *where,
 /*
  * The value of one custom field of one member, from an element of
  * GET /api/custom_fields ({"membership_id", "fields": [{"id","label","value"}]}).
- * A field matches by id, or by label where it has no id. Null, missing or
- * empty gives *value = NULL.
+ * A field matches by id, or by label where it has no id or field_id is NULL. A
+ * value that is null, missing or empty gives *value = NULL. An element without
+ * "fields", or with two fields that match, is an error.
  */
 extern bool cobot_read_custom_field(const cJSON *element, const char *where,
 									const char *field_id, const char *label,
