@@ -17,9 +17,10 @@
 #define SMARTSPACE_COBOT_CLIENT_H
 
 #include "cobot_record.h"
+#include "cobot_url.h"
 #include "http.h"
 
-/* The closed set of ways a call can end. One table in cobot_client.c maps each to its words. */
+/* The closed set of ways a call can end. One table in cobot_failure.c maps each to its words. */
 typedef enum CobotOutcome
 {
 	COBOT_OK,
@@ -49,8 +50,8 @@ typedef struct CobotClient
 	MemoryContext context;		/* where calls and answers live */
 	const char *subdomain;		/* checked */
 	const char *token;			/* user or space token; NULL before there is one */
-	int			requests;		/* sent so far, retries included */
-	uint64		bytes;			/* received so far, on the wire */
+	int			requests;		/* attempts so far, retries included */
+	uint64		bytes;			/* received so far, on the wire, by attempts that ended */
 } CobotClient;
 
 typedef struct CobotCall
@@ -73,13 +74,6 @@ typedef struct CobotCall
  */
 extern void cobot_client_init(CobotClient *client, MemoryContext context,
 							  const char *subdomain, const char *token);
-
-/*
- * NULL if the text is a subdomain that Cobot could have given to a space (facts:
- * lower-case letters, digits, dash; at most 63; no dash at the ends; not www or api),
- * else what is wrong with it in words ("contains a character other than a-z, 0-9 and -").
- */
-extern const char *cobot_check_subdomain(const char *subdomain);
 
 /* Questions. Ids may be any text: they are percent-encoded. */
 extern CobotCall *cobot_ask_space(CobotClient *client); /* GET www /api/spaces/:subdomain, no token sent */
@@ -105,6 +99,9 @@ extern void cobot_perform(CobotCall **calls, int count);
 /* First call, in order, that did not end in COBOT_OK; NULL if all did. */
 extern CobotCall *cobot_first_failure(CobotCall **calls, int count);
 
+/* One word for logs: "not_json". */
+extern const char *cobot_outcome_label(CobotOutcome outcome);
+
 /* Words for a failed call, palloc'd in the current context. Never a URL or a token. */
 extern char *cobot_failure_message(const CobotCall *call);	/* "could not read the members of \"x\": Cobot does not accept the token" */
 extern char *cobot_failure_detail(const CobotCall *call);	/* "HTTP status 401 after 1 attempt; request id ..." */
@@ -115,8 +112,5 @@ extern const char *cobot_failure_reason(CobotOutcome outcome);
 
 /* SQLSTATE for functions that raise: 28000, 42501, 08006, 08P01 ... (ERRCODE_ value). */
 extern int	cobot_failure_sqlstate(CobotOutcome outcome);
-
-/* Retry-After: seconds, or an HTTP date, which is compared with now. -1 if neither; capped at 86400. Server-free. */
-extern int	cobot_parse_retry_after(const char *header, time_t now);
 
 #endif
