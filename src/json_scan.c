@@ -112,7 +112,7 @@ fail_unexpected(Scanner *scan)
 	unsigned char found = (unsigned char) *scan->at;
 
 	if (found > ' ' && found < 0x7F)
-		return json_fail(scan->error, "", "", "has %c at byte %zu, where %s was expected",
+		return json_fail(scan->error, "", "", "has '%c' at byte %zu, where %s was expected",
 						 found, position + 1, expected_now(scan));
 	return json_fail(scan->error, "", "", "has the byte 0x%02x at byte %zu, where %s was expected",
 					 found, position + 1, expected_now(scan));
