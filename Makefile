@@ -13,8 +13,8 @@ OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
 
 # The install script is one file per topic, in this order.
 SQL_TOPICS = $(addprefix src/sql/,start.sql mirror.sql secret.sql access.sql building.sql mobile_app.sql run.sql look.sql functions.sql privileges.sql)
-INSTALL_SCRIPT = $(EXTENSION)--$(EXTVERSION).sql
-DATA_built = $(INSTALL_SCRIPT)
+EXTENSION_SCRIPT = $(EXTENSION)--$(EXTVERSION).sql
+DATA_built = $(EXTENSION_SCRIPT)
 
 PG_CPPFLAGS = -DSMARTSPACE_COBOT_VERSION='"$(EXTVERSION)"'
 PG_CFLAGS = -Wextra -Wno-declaration-after-statement
@@ -26,5 +26,5 @@ PGXS := $(shell $(PG_CONFIG) --pgxs)
 PG_CPPFLAGS += -isystem $(shell $(PG_CONFIG) --includedir-server)
 include $(PGXS)
 
-$(INSTALL_SCRIPT): $(SQL_TOPICS)
+$(EXTENSION_SCRIPT): $(SQL_TOPICS)
 	cat $^ > $@

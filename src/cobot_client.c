@@ -95,12 +95,13 @@ new_call(CobotClient *client, const char *method, char *url, char *subject)
 }
 
 static CobotCall *
-ask_list(CobotClient *client, const char *path, const char *what)
+ask_list(CobotClient *client, const char *path, const char *what, const char *id_key)
 {
 	CobotCall  *call = new_call(client, "GET", space_url(client, path),
 								psprintf("%s of \"%s\"", what, client->subdomain));
 
 	call->expect_array = true;
+	call->id_key = id_key;
 	return call;
 }
 
@@ -179,13 +180,13 @@ cobot_ask_space_token(CobotClient *client, const char *space_id)
 CobotCall *
 cobot_ask_plans(CobotClient *client)
 {
-	return ask_list(client, "/api/plans", "the plans");
+	return ask_list(client, "/api/plans", "the plans", "id");
 }
 
 CobotCall *
 cobot_ask_memberships(CobotClient *client)
 {
-	return ask_list(client, "/api/memberships", "the members");
+	return ask_list(client, "/api/memberships", "the members", "id");
 }
 
 CobotCall *
@@ -205,24 +206,35 @@ cobot_ask_membership(CobotClient *client, const char *cobot_id)
 CobotCall *
 cobot_ask_custom_fields(CobotClient *client)
 {
-	return ask_list(client, "/api/custom_fields", "the custom fields");
+	return ask_list(client, "/api/custom_fields", "the custom fields", "membership_id");
 }
 
 CobotCall *
 cobot_ask_field_definitions(CobotClient *client)
 {
-	return ask_list(client, "/api/space/custom_fields", "the custom field definitions");
+	return ask_list(client, "/api/space/custom_fields", "the custom field definitions", "id");
 }
 
 CobotCall *
-cobot_put_field_definitions(CobotClient *client, const cJSON *definitions)
+cobot_put_field_definitions(CobotClient *client, const cJSON *current, const char *label)
 {
 	CobotCall  *call = new_call(client, "PUT", space_url(client, "/api/space/custom_fields"),
 								psprintf("the custom field definitions of \"%s\"",
 										 client->subdomain));
+	cJSON	   *list = cJSON_Duplicate(current, true);
+	cJSON	   *added = cJSON_CreateObject();
+	char	   *json = NULL;
+
+	/* every step must have worked: a list that lacks something must not be sent */
+	if (cJSON_AddStringToObject(added, "label", label) == NULL || !cJSON_AddItemToArray(list, added))
+		cJSON_Delete(added);
+	else if (cJSON_GetArraySize(list) == cJSON_GetArraySize(current) + 1)
+		json = cJSON_PrintUnformatted(list);
+	cJSON_Delete(list);
 
 	call->expect_array = true;
-	set_body(call, cJSON_PrintUnformatted(definitions));
+	call->id_key = "id";
+	set_body(call, json);
 	return call;
 }
 
@@ -283,23 +295,61 @@ outcome_of_status(long status)
 	return COBOT_BROKEN_ANSWER;
 }
 
+static void
+free_elements(void *call)
+{
+	json_free_array(&((CobotCall *) call)->elements);
+}
+
+/* One pass over the body: what it is made of, and whether it is what was asked for. */
 static CobotOutcome
 outcome_of_body(CobotCall *call)
 {
 	const char *body = call->request->response;
 	size_t		length = call->request->response_length;
+	bool		is_array = body[strspn(body, " \t\r\n")] == '[';
 
 	if (length == 0 && call->expect_empty)
 		return COBOT_OK;
+	if (call->expect_array && is_array)
+	{
+		MemoryContextCallback *callback = MemoryContextAlloc(call->client->context,
+															 sizeof(MemoryContextCallback));
+
+		callback->func = free_elements;
+		callback->arg = call;
+		MemoryContextRegisterResetCallback(call->client->context, callback);
+		return json_split_array(body, length, call->id_key, &call->elements, &call->json_error) ?
+			COBOT_OK : COBOT_NOT_JSON;
+	}
 	if (!json_check(body, length, &call->json_error))
 		return COBOT_NOT_JSON;
-	if (body[strspn(body, " \t\r\n")] != (call->expect_array ? '[' : '{'))
+	if (call->expect_array || body[strspn(body, " \t\r\n")] != '{')
 	{
 		json_fail(&call->json_error, "", "", "is not an %s",
 				  call->expect_array ? "array" : "object");
 		return COBOT_WRONG_SHAPE;
 	}
 	return COBOT_OK;
+}
+
+static void
+free_answer(void *tree)
+{
+	cJSON_Delete(tree);
+}
+
+const cJSON *
+cobot_answer(CobotCall *call, JsonError *error)
+{
+	MemoryContextCallback *callback = MemoryContextAlloc(call->client->context,
+														 sizeof(MemoryContextCallback));
+	cJSON	   *tree = json_parse(call->request->response, call->request->response_length, "", error);
+
+	callback->func = free_answer;
+	callback->arg = tree;
+	MemoryContextRegisterResetCallback(call->client->context, callback);
+	return tree;
 }
 
 /* Judges an attempt that ended, and books it. */

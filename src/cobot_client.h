@@ -60,12 +60,14 @@ typedef struct CobotCall
 	CobotClient *client;
 	HttpRequest *request;		/* of the last attempt */
 	bool		expect_array;	/* else an object */
+	const char *id_key;			/* of an array: where its elements have their id */
 	bool		expect_empty;	/* an answer without body is fine (DELETE) */
 	bool		is_read;		/* may be retried */
 	int			attempts;
 	CobotOutcome outcome;
 	int			retry_after_s;	/* from a 429 or 503; -1 if Cobot gave none */
 	JsonError	json_error;		/* COBOT_NOT_JSON, COBOT_WRONG_SHAPE */
+	JsonArray	elements;		/* COBOT_OK with an array: its elements, freed with the client's context */
 } CobotCall;
 
 /*
@@ -85,7 +87,12 @@ extern CobotCall *cobot_ask_memberships(CobotClient *client);
 extern CobotCall *cobot_ask_membership(CobotClient *client, const char *cobot_id);
 extern CobotCall *cobot_ask_custom_fields(CobotClient *client); /* values, all members */
 extern CobotCall *cobot_ask_field_definitions(CobotClient *client);
-extern CobotCall *cobot_put_field_definitions(CobotClient *client, const cJSON *definitions);	/* never retried */
+
+/*
+ * PUT of a space's custom field definitions: those of current, element by
+ * element as they are, and after them one more with this label. Never retried.
+ */
+extern CobotCall *cobot_put_field_definitions(CobotClient *client, const cJSON *current, const char *label);
 
 /*
  * Sends the calls, several at a time, and waits for all of them. Reads that end
@@ -95,6 +102,13 @@ extern CobotCall *cobot_put_field_definitions(CobotClient *client, const cJSON *
  * smartspace_cobot.retry_wait_limit. Writes are sent once. Interruptible.
  */
 extern void cobot_perform(CobotCall **calls, int count);
+
+/*
+ * The answer of a call that ended in COBOT_OK as a tree, which belongs to the
+ * client's context. For small answers; lists of records are read through
+ * call->elements. NULL with an error if there is no memory for it.
+ */
+extern const cJSON *cobot_answer(CobotCall *call, JsonError *error);
 
 /* First call, in order, that did not end in COBOT_OK; NULL if all did. */
 extern CobotCall *cobot_first_failure(CobotCall **calls, int count);

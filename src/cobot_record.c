@@ -450,6 +450,17 @@ fail_missing(const cJSON *record, const char *where, const char *path, JsonError
 	}
 }
 
+int
+cobot_field_index(const CobotField *fields, int count, const char *column)
+{
+	int			i = 0;
+
+	while (i < count && strcmp(fields[i].column, column) != 0)
+		i++;
+	Assert(i < count);
+	return i;
+}
+
 bool
 cobot_read_record(const cJSON *record, const char *where,
 				  const CobotField *fields, int count,

@@ -57,6 +57,9 @@ extern const int cobot_plan_field_count;
 extern const CobotField cobot_space_fields[];
 extern const int cobot_space_field_count;
 
+/* Place of a column in a field table; the column must be there. */
+extern int	cobot_field_index(const CobotField *fields, int count, const char *column);
+
 /*
  * Reads one record into values[count]. On the first value of a wrong type,
  * malformed date, missing required key, or bad id (the columns that end in _id:

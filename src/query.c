@@ -44,7 +44,7 @@ query_run(const char *sql, int nargs, const QueryArg *args)
 {
 	Oid			types[QUERY_ARG_LIMIT];
 	Datum		values[QUERY_ARG_LIMIT];
-	char		nulls[QUERY_ARG_LIMIT];
+	char		nulls[QUERY_ARG_LIMIT] = {0};
 
 	Assert(nargs <= QUERY_ARG_LIMIT);
 	for (int i = 0; i < nargs; i++)

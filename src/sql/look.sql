@@ -36,6 +36,7 @@ SELECT p.integration_id, p.problem, m.id AS membership_id,
 		WHEN 'custom_field_missing' THEN 'Run SELECT smartspace.cobot_ensure_custom_field(' || p.integration_id
 			|| '), or switch individual access off. Until then members keep the groups they had.'
 		WHEN 'custom_field_ambiguous' THEN 'Rename all but one of these fields in Cobot. Until then members keep the groups they had.'
+		WHEN 'custom_field_unreadable' THEN 'Connect with a token that has the scope read_custom_fields, or switch individual access off. Until then members keep the groups they had.'
 	END AS advice,
 	p.since
 FROM smartspace.cobot_record_problem p
@@ -73,7 +74,7 @@ WHERE i.state IN ('connected', 'degraded');
 
 COMMENT ON VIEW smartspace.cobot_problem IS 'everything that keeps somebody from what they should have, with what to do about it';
 COMMENT ON COLUMN smartspace.cobot_problem.problem IS
-'bad_record, plan_unmapped, unknown_identifier, ambiguous_identifier, custom_field_missing, custom_field_ambiguous or missing_scope';
+'bad_record, plan_unmapped, unknown_identifier, ambiguous_identifier, custom_field_missing, custom_field_ambiguous, custom_field_unreadable or missing_scope';
 COMMENT ON COLUMN smartspace.cobot_problem.since IS 'when it was first seen, where that is recorded';
 
 CREATE VIEW smartspace.cobot_status AS

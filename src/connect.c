@@ -1,0 +1,476 @@
+/*
+ * connect.c
+ *	  Making an integration and connecting it with a token. Runs in the backend
+ *	  that calls, inside its transaction. Unlike a synchronisation, connecting is
+ *	  something a person does and waits for: whatever goes wrong is an error, and
+ *	  nothing is stored.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "tcop/tcopprot.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#include "cobot_client.h"
+#include "custom_field.h"
+#include "integration.h"
+#include "query.h"
+#include "space.h"
+
+PG_FUNCTION_INFO_V1(connect_create_integration);
+PG_FUNCTION_INFO_V1(connect_token);
+PG_FUNCTION_INFO_V1(connect_ensure_custom_field);
+
+#define TOKEN_LENGTH_LIMIT 1000
+
+/* Everything Cobot said while connecting. */
+typedef struct Connection
+{
+	Integration integration;
+	CobotClient client;
+	Space		space;
+	Datum		granted_scope;	/* text[] */
+	const char *user_email;		/* NULL where the token may not read its user */
+} Connection;
+
+/*
+ * Takes the statement that is running out of pg_stat_activity and out of the
+ * STATEMENT line of errors, because it may hold a secret as a literal. (What
+ * log_statement and log_min_duration_statement write is out of reach; the README
+ * tells to use a bind parameter.)
+ */
+static void
+hide_statement(void)
+{
+	debug_query_string = "<hidden: the statement may hold a secret>";
+	pgstat_report_activity(STATE_RUNNING, debug_query_string);
+}
+
+static void
+raise_call(const CobotCall *call)
+{
+	ereport(ERROR,
+			(errcode(cobot_failure_sqlstate(call->outcome)),
+			 errmsg("%s", cobot_failure_message(call)),
+			 errdetail("%s", cobot_failure_detail(call)),
+			 errhint("%s", cobot_failure_hint(call))));
+}
+
+static void
+raise_answer(const CobotCall *call, const JsonError *error)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_PROTOCOL_VIOLATION),
+			 errmsg("could not use %s: Cobot's answer is not as expected", call->subject),
+			 errdetail("%s %s", error->path, error->message)));
+}
+
+/* The token without the blanks that come along when it is pasted. Never shown. */
+static char *
+checked_token(const char *text)
+{
+	while (isspace((unsigned char) *text))
+		text++;
+
+	char	   *token = pstrdup(text);
+	size_t		length = strlen(token);
+
+	while (length > 0 && isspace((unsigned char) token[length - 1]))
+		token[--length] = '\0';
+
+	bool		printable = true;
+
+	for (size_t i = 0; i < length; i++)
+		if (token[i] <= ' ' || token[i] > '~')
+			printable = false;
+	if (length == 0 || length > TOKEN_LENGTH_LIMIT || !printable)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("this is not an access token"),
+				 errdetail("A token is 1 to %d printable ASCII characters without blanks.", TOKEN_LENGTH_LIMIT),
+				 errhint("Copy the access token that Cobot shows for the OAuth client.")));
+	return token;
+}
+
+static char *
+required_text(FunctionCallInfo fcinfo, int arg, const char *name)
+{
+	if (PG_ARGISNULL(arg))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("the %s must not be null", name)));
+	return text_to_cstring(PG_GETARG_TEXT_PP(arg));
+}
+
+static char *
+optional_text(FunctionCallInfo fcinfo, int arg)
+{
+	return PG_ARGISNULL(arg) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(arg));
+}
+
+/*
+ * cobot_create_integration(name, subdomain, client_id, client_secret,
+ *							sync_plan_access, sync_individual_access) -> bigint
+ */
+Datum
+connect_create_integration(PG_FUNCTION_ARGS)
+{
+	hide_statement();
+
+	char	   *name = required_text(fcinfo, 0, "name");
+	char	   *subdomain = required_text(fcinfo, 1, "subdomain");
+	char	   *client_id = optional_text(fcinfo, 2);
+	char	   *client_secret = optional_text(fcinfo, 3);
+	const char *wrong = cobot_check_subdomain(subdomain);
+
+	if (wrong)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid subdomain \"%s\"", pnstrdup(subdomain, pg_mbcliplen(subdomain, strlen(subdomain), 80))),
+				 errdetail("It %s.", wrong),
+				 errhint("Give the part before .cobot.me of the space's address, such as demo-space.")));
+	if (PG_ARGISNULL(4) || PG_ARGISNULL(5))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("the switches sync_plan_access and sync_individual_access must not be null")));
+
+	SPI_connect();
+
+	QueryArg	args[] = {
+		query_text(name), query_text(subdomain), query_text(client_id),
+		query_bool(PG_GETARG_BOOL(4)), query_bool(PG_GETARG_BOOL(5))
+	};
+
+	query_run("INSERT INTO smartspace.cobot_integration (name, subdomain, client_id, sync_plan_access, sync_individual_access)"
+			  " VALUES ($1, $2, $3, $4, $5) RETURNING id", lengthof(args), args);
+
+	int64		id = query_result_int64(0, 1);
+
+	if (client_secret)
+	{
+		QueryArg	secret_args[] = {query_int64(id), query_text(client_secret)};
+
+		query_run("INSERT INTO smartspace.cobot_secret (integration_id, client_secret) VALUES ($1, $2)",
+				  lengthof(secret_args), secret_args);
+		explicit_bzero(client_secret, strlen(client_secret));
+	}
+	SPI_finish();
+	PG_RETURN_INT64(id);
+}
+
+/* The scopes of the token, as text[]. */
+static Datum
+read_scopes(CobotCall *call)
+{
+	JsonError	error;
+	const cJSON *answer = cobot_answer(call, &error);
+	const cJSON *list = answer ? cJSON_GetObjectItemCaseSensitive(answer, "scope") : NULL;
+	const cJSON *scope;
+
+	if (answer && !cJSON_IsArray(list))
+	{
+		json_fail(&error, "", "scope", "is %s, expected an array", json_type_name(list));
+		answer = NULL;
+	}
+	if (answer == NULL)
+		raise_answer(call, &error);
+
+	Datum	   *scopes = palloc(sizeof(Datum) * Max(cJSON_GetArraySize(list), 1));
+	int			count = 0;
+
+	cJSON_ArrayForEach(scope, list)
+		if (cJSON_IsString(scope))
+			scopes[count++] = CStringGetTextDatum(scope->valuestring);
+	return PointerGetDatum(construct_array(scopes, count, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+/*
+ * Facts: GET /api/user lists the spaces that the user is an admin of by
+ * subdomain; it needs the scope read_user. Without that scope the exchange for
+ * a space token, which Cobot allows to admins only, is the check.
+ */
+static void
+check_admin(Connection *connection, CobotCall *call)
+{
+	JsonError	error;
+	const char *subdomain = connection->integration.subdomain;
+
+	if (call->outcome == COBOT_FORBIDDEN)
+		return;
+	if (call->outcome != COBOT_OK)
+		raise_call(call);
+
+	const cJSON *user = cobot_answer(call, &error);
+
+	if (user == NULL)
+		raise_answer(call, &error);
+	connection->user_email = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(user, "email"));
+
+	const cJSON *space;
+	StringInfoData others;
+
+	initStringInfo(&others);
+	cJSON_ArrayForEach(space, cJSON_GetObjectItemCaseSensitive(user, "admin_of"))
+	{
+		const char *name = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(space, "space_subdomain"));
+
+		if (name && strcmp(name, subdomain) == 0)
+			return;
+		if (name)
+			appendStringInfo(&others, "%s\"%s\"", others.len > 0 ? ", " : "", name);
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("the token's user is not an admin of \"%s\"", subdomain),
+			 others.len > 0 ? errdetail("The user is an admin of %s.", others.data)
+			 : errdetail("The user is an admin of no space."),
+			 errhint("Use a token of an admin of this space, or correct the subdomain of the integration.")));
+}
+
+/* Missing scopes, each with what does not work, as NOTICEs; read_memberships is indispensable. */
+static Datum
+report_missing_scopes(Connection *connection)
+{
+	QueryArg	args[] = {
+		query_value(TEXTARRAYOID, connection->granted_scope),
+		query_bool(connection->integration.sync_individual_access)
+	};
+	uint64		count = query_run("SELECT s.scope, s.effect FROM smartspace.cobot_missing_scope($1, $2) s",
+								  lengthof(args), args);
+	Datum	   *missing = palloc(sizeof(Datum) * Max(count, 1));
+
+	for (uint64 i = 0; i < count; i++)
+	{
+		char	   *scope = query_result_text(i, 1);
+
+		missing[i] = CStringGetTextDatum(scope);
+		ereport(strcmp(scope, "read_memberships") == 0 ? ERROR : WARNING,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("the token lacks the scope %s: %s", scope, query_result_text(i, 2)),
+				 errhint("Add the scope to the OAuth client in Cobot and let an admin authorise it again.")));
+	}
+	return PointerGetDatum(construct_array(missing, (int) count, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+/* Asks what can be asked with the token as it is, and checks the answers. */
+static void
+inspect_token(Connection *connection)
+{
+	CobotCall  *calls[] = {
+		cobot_ask_token_scopes(&connection->client),
+		cobot_ask_user(&connection->client),
+		cobot_ask_space(&connection->client)
+	};
+	JsonError	error;
+
+	cobot_perform(calls, lengthof(calls));
+
+	if (calls[0]->outcome == COBOT_UNAUTHORIZED || calls[0]->outcome == COBOT_NOT_FOUND)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+				 errmsg("Cobot does not know this token"),
+				 errdetail("%s", cobot_failure_detail(calls[0])),
+				 errhint("Copy the access token again; it may have been revoked.")));
+	if (calls[0]->outcome != COBOT_OK)
+		raise_call(calls[0]);
+	connection->granted_scope = read_scopes(calls[0]);
+
+	if (calls[2]->outcome == COBOT_NOT_FOUND)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("Cobot has no space \"%s\"", connection->integration.subdomain),
+				 errhint("Correct the subdomain of the integration.")));
+	if (calls[2]->outcome != COBOT_OK)
+		raise_call(calls[2]);
+	if (!space_read(calls[2], &connection->space, &error))
+		raise_answer(calls[2], &error);
+	if (!connection->space.time_zone_known)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("PostgreSQL does not know the time zone of the space, \"%s\"", connection->space.time_zone),
+				 errhint("Bring the server's time zone data up to date.")));
+	if (connection->integration.space_id && strcmp(connection->integration.space_id, connection->space.id) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the subdomain \"%s\" belongs to another space than before", connection->integration.subdomain),
+				 errdetail("The members known here belong to the space with id %s, not to \"%s\" with id %s.",
+						   connection->integration.space_id,
+						   connection->space.name ? connection->space.name : "", connection->space.id),
+				 errhint("Make a new integration for the new space.")));
+
+	check_admin(connection, calls[1]);
+}
+
+/* Swaps the token for one that belongs to the space. Palloc'd in the client's context. */
+static char *
+space_token(Connection *connection)
+{
+	CobotCall  *call = cobot_ask_space_token(&connection->client, connection->space.id);
+	JsonError	error;
+
+	cobot_perform(&call, 1);
+	if (call->outcome == COBOT_FORBIDDEN)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("Cobot gives no space token for \"%s\" to this user", connection->integration.subdomain),
+				 errdetail("%s", cobot_failure_detail(call)),
+				 errhint("Use a token of an admin of this space.")));
+	if (call->outcome != COBOT_OK)
+		raise_call(call);
+
+	const cJSON *answer = cobot_answer(call, &error);
+	const char *token = NULL;
+	bool		present;
+
+	if (answer == NULL || !json_get_string(answer, "", "token", &token, &present, &error))
+		raise_answer(call, &error);
+	if (!present)
+	{
+		json_fail(&error, "", "token", "is missing");
+		raise_answer(call, &error);
+	}
+	return checked_token(token);
+}
+
+static void
+store_connection(Connection *connection, const char *token)
+{
+	int64		id = connection->integration.id;
+	QueryArg	secret_args[] = {query_int64(id), query_text(token)};
+	QueryArg	args[] = {
+		query_int64(id), query_value(TEXTARRAYOID, connection->granted_scope), query_text(connection->user_email)
+	};
+	int64		seed;
+
+	/* A new key for the hashes: after connecting, every record is read once. */
+	if (!pg_strong_random(&seed, sizeof(seed)))
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate a random number")));
+
+	QueryArg	all_secret_args[] = {secret_args[0], secret_args[1], query_int64(seed)};
+
+	query_run("INSERT INTO smartspace.cobot_secret AS s (integration_id, token, hash_seed) VALUES ($1, $2, $3)"
+			  " ON CONFLICT (integration_id) DO UPDATE SET token = excluded.token, hash_seed = excluded.hash_seed",
+			  lengthof(all_secret_args), all_secret_args);
+	query_run("UPDATE smartspace.cobot_integration SET granted_scope = $2, connected_at = pg_catalog.now(), connected_by = $3"
+			  " WHERE id = $1", lengthof(args), args);
+	space_store(id, &connection->space);
+	integration_set_state(id, "connected", NULL);
+}
+
+/* In words for the result column custom_field; a failure is a WARNING, because the rest is connected. */
+static const char *
+ensure_field(Connection *connection)
+{
+	if (!connection->integration.sync_individual_access)
+		return "individual access is switched off";
+
+	CustomFieldResult result = custom_field_ensure(&connection->client, INTEGRATION_FIELD_LABEL);
+
+	switch (result.outcome)
+	{
+		case CUSTOM_FIELD_PRESENT:
+			return "present";
+		case CUSTOM_FIELD_CREATED:
+			return "created";
+		case CUSTOM_FIELD_AMBIGUOUS:
+		case CUSTOM_FIELD_FAILED:
+			break;
+	}
+	ereport(WARNING,
+			(errcode(result.sqlstate),
+			 errmsg("%s", result.message),
+			 result.detail ? errdetail("%s", result.detail) : 0,
+			 errhint("%s Then run SELECT smartspace.cobot_ensure_custom_field(%lld).",
+					 result.hint, (long long) connection->integration.id)));
+	return result.outcome == CUSTOM_FIELD_AMBIGUOUS ? "ambiguous" : "failed";
+}
+
+/*
+ * cobot_connect_token(integration bigint, token text)
+ *		-> (state, space_name, time_zone, granted_scope, missing_scope, custom_field)
+ */
+Datum
+connect_token(PG_FUNCTION_ARGS)
+{
+	Connection	connection = {0};
+	TupleDesc	tupdesc;
+
+	hide_statement();
+	PreventCommandIfReadOnly("cobot_connect_token()");
+	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	tupdesc = BlessTupleDesc(tupdesc);
+
+	char	   *token = checked_token(required_text(fcinfo, 1, "token"));
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "smartspace_cobot connect",
+												  ALLOCSET_DEFAULT_SIZES);
+
+	SPI_connect();
+	integration_load(&connection.integration, PG_ARGISNULL(0) ? 0 : PG_GETARG_INT64(0), PG_ARGISNULL(0));
+	cobot_client_init(&connection.client, context, connection.integration.subdomain, token);
+	inspect_token(&connection);
+
+	Datum		missing = report_missing_scopes(&connection);
+	char	   *kept_token = space_token(&connection);
+
+	cobot_client_init(&connection.client, context, connection.integration.subdomain, kept_token);
+	store_connection(&connection, kept_token);
+
+	const char *field = ensure_field(&connection);
+	Datum		values[] = {
+		CStringGetTextDatum("connected"),
+		connection.space.name ? CStringGetTextDatum(connection.space.name) : (Datum) 0,
+		CStringGetTextDatum(connection.space.time_zone), connection.granted_scope, missing,
+		CStringGetTextDatum(field)
+	};
+	bool		nulls[] = {false, connection.space.name == NULL, false, false, false, false};
+	Datum		result = PointerGetDatum(SPI_returntuple(heap_form_tuple(tupdesc, values, nulls), tupdesc));
+
+	explicit_bzero(token, strlen(token));
+	explicit_bzero(kept_token, strlen(kept_token));
+	integration_wipe(&connection.integration);
+	SPI_finish();
+	MemoryContextDelete(context);
+	PG_RETURN_DATUM(result);
+}
+
+/*
+ * cobot_ensure_custom_field(integration bigint) -> text, "present" or "created"
+ */
+Datum
+connect_ensure_custom_field(PG_FUNCTION_ARGS)
+{
+	Integration integration;
+	CobotClient client;
+
+	PreventCommandIfReadOnly("cobot_ensure_custom_field()");
+
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "smartspace_cobot connect",
+												  ALLOCSET_DEFAULT_SIZES);
+
+	SPI_connect();
+	integration_load(&integration, PG_ARGISNULL(0) ? 0 : PG_GETARG_INT64(0), PG_ARGISNULL(0));
+	integration_require_connected(&integration);
+	cobot_client_init(&client, context, integration.subdomain, integration.token);
+	integration_wipe(&integration);
+	SPI_finish();
+
+	CustomFieldResult result = custom_field_ensure(&client, INTEGRATION_FIELD_LABEL);
+
+	if (result.outcome == CUSTOM_FIELD_AMBIGUOUS || result.outcome == CUSTOM_FIELD_FAILED)
+		ereport(ERROR,
+				(errcode(result.sqlstate),
+				 errmsg("%s", result.message),
+				 result.detail ? errdetail("%s", result.detail) : 0,
+				 errhint("%s", result.hint)));
+	MemoryContextDelete(context);
+	PG_RETURN_TEXT_P(cstring_to_text(result.outcome == CUSTOM_FIELD_CREATED ? "created" : "present"));
+}
