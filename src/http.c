@@ -145,22 +145,18 @@ is_get(const HttpRequest *request)
 /* ---------- callbacks: no palloc, no ereport ---------- */
 
 static int
-timer_callback(CURLM *multi, long timeout_ms, void *arg)
+timer_callback(CURLM *multi pg_attribute_unused(), long timeout_ms,
+			   void *arg pg_attribute_unused())
 {
-	(void) multi;
-	(void) arg;
 	http.timer_due_us = timeout_ms < 0 ? NO_TIME : now_us() + (int64) timeout_ms * 1000;
 	return 0;
 }
 
 static int
-socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg)
+socket_callback(CURL *easy pg_attribute_unused(), curl_socket_t fd, int what,
+				void *arg pg_attribute_unused(), void *socket_arg pg_attribute_unused())
 {
 	struct epoll_event event = {0};
-
-	(void) easy;
-	(void) arg;
-	(void) socket_arg;
 
 	if (what == CURL_POLL_REMOVE)
 	{
@@ -231,11 +227,11 @@ is_private_address(const struct sockaddr *address)
 
 /* A name that leads into the own network is refused, unless a superuser chose the address. */
 static curl_socket_t
-open_socket_callback(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+open_socket_callback(void *arg, curlsocktype purpose pg_attribute_unused(),
+					 struct curl_sockaddr *address)
 {
 	HttpTransfer *transfer = arg;
 
-	(void) purpose;
 	if (http.connect_to == NULL && is_private_address(&address->addr))
 	{
 		transfer->refusal = REFUSED_ADDRESS;
@@ -252,14 +248,12 @@ open_socket_callback(void *arg, curlsocktype purpose, struct curl_sockaddr *addr
  * arrived. Only a GET may be repeated behind the caller's back.
  */
 static int
-before_send_callback(void *arg, char *remote_ip, char *local_ip, int remote_port, int local_port)
+before_send_callback(void *arg, char *remote_ip pg_attribute_unused(),
+					 char *local_ip pg_attribute_unused(),
+					 int remote_port pg_attribute_unused(),
+					 int local_port pg_attribute_unused())
 {
 	HttpTransfer *transfer = arg;
-
-	(void) remote_ip;
-	(void) local_ip;
-	(void) remote_port;
-	(void) local_port;
 
 	transfer->refusal = REFUSED_NOTHING;	/* another address worked */
 	if (transfer->sends++ > 0 && !is_get(transfer->request))
@@ -333,7 +327,7 @@ body_callback(char *data, size_t size, size_t count, void *arg)
 	size_t		length = size * count;
 	size_t		needed;
 
-	if (length > limit - transfer->body_length)
+	if (transfer->body_length + length > limit)
 	{
 		transfer->refusal = REFUSED_SIZE;
 		return 0;
@@ -446,6 +440,12 @@ end_transfer(HttpTransfer *transfer, HttpFailure failure, const char *error)
 	enter_state(transfer, TRANSFER_ENDED);
 }
 
+static const char *
+error_text(const HttpTransfer *transfer, CURLcode code)
+{
+	return transfer->error[0] != '\0' ? transfer->error : curl_easy_strerror(code);
+}
+
 static HttpFailure
 classify(const HttpTransfer *transfer, CURLcode code)
 {
@@ -455,7 +455,6 @@ classify(const HttpTransfer *transfer, CURLcode code)
 			return HTTP_NO_FAILURE;
 
 		case CURLE_COULDNT_RESOLVE_HOST:
-		case CURLE_COULDNT_RESOLVE_PROXY:
 			return HTTP_DNS_FAILURE;
 
 		case CURLE_COULDNT_CONNECT:
@@ -474,25 +473,20 @@ classify(const HttpTransfer *transfer, CURLcode code)
 		case CURLE_SSL_CERTPROBLEM:
 		case CURLE_SSL_CIPHER:
 		case CURLE_SSL_ISSUER_ERROR:
-		case CURLE_SSL_SHUTDOWN_FAILED:
-		case CURLE_SSL_PINNEDPUBKEYNOTMATCH:
 		case CURLE_SSL_INVALIDCERTSTATUS:
 		case CURLE_SSL_CLIENTCERT:
-		case CURLE_USE_SSL_FAILED:
 			return HTTP_TLS_FAILURE;
 
-		case CURLE_SSL_CACERT_BADFILE:
-		case CURLE_SSL_CRL_BADFILE:
-		case CURLE_SSL_ENGINE_NOTFOUND:
-		case CURLE_SSL_ENGINE_SETFAILED:
-		case CURLE_SSL_ENGINE_INITFAILED:
 		case CURLE_OUT_OF_MEMORY:
-		case CURLE_FAILED_INIT:
-		case CURLE_URL_MALFORMAT:
 			return HTTP_LOCAL_FAILURE;
 
 		default:
-			/* Whatever went wrong once the request was out is the answer's fault. */
+
+			/*
+			 * Once the request was out, the answer is to blame (cut, encoding,
+			 * HTTP/2, not HTTP at all); before, it is something here (URL, CA
+			 * file, initialization).
+			 */
 			return transfer->sends > 0 ? HTTP_BROKEN_ANSWER : HTTP_LOCAL_FAILURE;
 	}
 }
@@ -524,8 +518,7 @@ finish_transfer(HttpTransfer *transfer, CURLcode code)
 		end_transfer(transfer, HTTP_CONNECT_FAILURE,
 					 "the host name leads to a private or loopback address");
 	else
-		end_transfer(transfer, classify(transfer, code),
-					 transfer->error[0] != '\0' ? transfer->error : curl_easy_strerror(code));
+		end_transfer(transfer, classify(transfer, code), error_text(transfer, code));
 }
 
 /* ---------- libcurl's options ---------- */
@@ -603,7 +596,10 @@ set_headers(CURL *easy, HttpTransfer *transfer)
 				 request->content_type ? request->content_type : "") >= (int) sizeof(content_type) ||
 		has_control_character(content_type) ||
 		(request->bearer != NULL && has_control_character(request->bearer)))
+	{
+		strlcpy(transfer->error, "the token or content type is malformed", CURL_ERROR_SIZE);
 		return CURLE_BAD_FUNCTION_ARGUMENT;
+	}
 
 	if (!add_header(transfer, "Accept: application/json") ||
 		!add_header(transfer, "Expect:") ||
@@ -752,17 +748,48 @@ open_process(void)
 	dlist_init(&http.ended);
 }
 
+/*
+ * The epoll descriptor and the set in which it is waited for. They come before
+ * the connections' reservations, which may take all that is left. An error is
+ * swallowed: nothing but descriptors or memory can fail here, and the contract
+ * is that such a failure ends the request and not the statement.
+ */
 static bool
-open_epoll(void)
+open_wait_set(void)
 {
-	if (http.epoll_fd >= 0)
-		return true;
-	if (!AcquireExternalFD())
-		return false;
-	http.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	MemoryContext context = CurrentMemoryContext;
+	WaitEventSet *volatile set = NULL;
+
 	if (http.epoll_fd < 0)
-		ReleaseExternalFD();
-	return http.epoll_fd >= 0;
+	{
+		if (!AcquireExternalFD())
+			return false;
+		http.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+		if (http.epoll_fd < 0)
+		{
+			ReleaseExternalFD();
+			return false;
+		}
+	}
+
+	PG_TRY();
+	{
+		set = compat_create_wait_event_set(3);
+		AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+		if (IsUnderPostmaster)
+			AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+		AddWaitEventToSet(set, WL_SOCKET_READABLE, http.epoll_fd, NULL, NULL);
+		http.wait_set = set;
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+		if (set != NULL)
+			FreeWaitEventSet(set);
+	}
+	PG_END_TRY();
+	return http.wait_set != NULL;
 }
 
 /* Returns NULL, or in words why there is no multi handle. */
@@ -773,7 +800,7 @@ open_multi(void)
 		return "libcurl could not be initialized";
 	http.initialized = true;
 
-	if (!open_epoll() || !reserve_descriptors())
+	if ((http.wait_set == NULL && !open_wait_set()) || !reserve_descriptors())
 		return "too many open files in this server process";
 
 	http.multi = curl_multi_init();
@@ -812,7 +839,7 @@ run_transfer(HttpTransfer *transfer)
 		code = set_request(transfer->easy, transfer);
 	if (code != CURLE_OK)
 	{
-		end_transfer(transfer, HTTP_LOCAL_FAILURE, curl_easy_strerror(code));
+		end_transfer(transfer, HTTP_LOCAL_FAILURE, error_text(transfer, code));
 		return;
 	}
 
@@ -927,30 +954,6 @@ make_progress(void)
 		fail_running(code);
 }
 
-static void
-open_wait_set(void)
-{
-	WaitEventSet *set;
-
-	if (http.wait_set != NULL)
-		return;
-
-	set = compat_create_wait_event_set(3);
-	PG_TRY();
-	{
-		AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
-		AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
-		AddWaitEventToSet(set, WL_SOCKET_READABLE, http.epoll_fd, NULL, NULL);
-	}
-	PG_CATCH();
-	{
-		FreeWaitEventSet(set);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-	http.wait_set = set;
-}
-
 /*
  * Sleeps until a socket is ready, libcurl's timer or the deadline is due, or the
  * latch is set; the last is what it returns. Throws for cancel and shutdown.
@@ -976,11 +979,9 @@ wait_for_events(int64 deadline_us)
 
 	if (http.running_count > 0)
 	{
-		int			count;
+		int			count = WaitEventSetWait(http.wait_set, timeout_ms, events,
+											 lengthof(events), PG_WAIT_EXTENSION);
 
-		open_wait_set();
-		count = WaitEventSetWait(http.wait_set, timeout_ms, events, lengthof(events),
-								 PG_WAIT_EXTENSION);
 		for (int i = 0; i < count; i++)
 			latch_was_set |= (events[i].events & WL_LATCH_SET) != 0;
 	}
@@ -1112,6 +1113,8 @@ http_abandon(HttpRequest *request)
 	HttpTransfer *transfer = request->transfer;
 
 	release_handle(transfer);
+	if (!request->done)
+		release_body(transfer);
 	enter_state(transfer, TRANSFER_DELIVERED);
 }
 
