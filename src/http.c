@@ -21,7 +21,6 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <curl/curl.h>
 
@@ -45,6 +44,7 @@
 #define FIRST_BODY_BYTES		4096
 #define CA_CACHE_SECONDS		60L /* so that a repaired CA file is noticed soon */
 #define MULTI_DESCRIPTORS		2	/* libcurl's own wake-up pair */
+#define SETTINGS_SIZE			(2 * MAXPGPATH)
 #define NO_TIME					(-1)
 
 typedef enum TransferState
@@ -91,13 +91,11 @@ static struct
 	int			epoll_fd;
 	WaitEventSet *wait_set;
 
-	/* the multi handle and the settings it was made for */
 	CURLM	   *multi;
-	int			slots;			/* transfers at a time; each has a descriptor reserved */
-	int			max_connections;
-	char	   *ca_file;
-	char	   *connect_to;
-	struct curl_slist *connect_to_list;
+	char		made_for[SETTINGS_SIZE];	/* the settings when it was made */
+	int			reserved;		/* descriptors, at fd.c */
+	int			slots;			/* transfers at a time */
+	struct curl_slist *connect_to;	/* or NULL */
 
 	int64		timer_due_us;	/* when libcurl wants to be called, or NO_TIME */
 	int			socket_errno;	/* why the socket callback failed, or 0 */
@@ -134,6 +132,12 @@ static void
 restore_signals(const sigset_t *saved)
 {
 	sigprocmask(SIG_SETMASK, saved, NULL);
+}
+
+static bool
+is_set(const char *setting)
+{
+	return setting != NULL && setting[0] != '\0';
 }
 
 static bool
@@ -542,10 +546,10 @@ set_protections(CURL *easy, HttpTransfer *transfer)
 	SET(CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
 	SET(CURLOPT_SSL_VERIFYPEER, 1L);
 	SET(CURLOPT_SSL_VERIFYHOST, 2L);
-	if (http.ca_file != NULL)
-		SET(CURLOPT_CAINFO, http.ca_file);
-	if (http.connect_to_list != NULL)
-		SET(CURLOPT_CONNECT_TO, http.connect_to_list);
+	if (is_set(smartspace_ca_file))
+		SET(CURLOPT_CAINFO, smartspace_ca_file);
+	if (http.connect_to != NULL)
+		SET(CURLOPT_CONNECT_TO, http.connect_to);
 	SET(CURLOPT_OPENSOCKETFUNCTION, open_socket_callback);
 	SET(CURLOPT_OPENSOCKETDATA, transfer);
 	SET(CURLOPT_PREREQFUNCTION, before_send_callback);
@@ -648,19 +652,22 @@ set_request(CURL *easy, HttpTransfer *transfer)
 
 /* ---------- what the process owns ---------- */
 
-static const char *
-setting_or_null(const char *setting)
+/* A connection must not outlive any of these. */
+static void
+describe_settings(char *settings)
 {
-	return setting != NULL && setting[0] != '\0' ? setting : NULL;
+	snprintf(settings, SETTINGS_SIZE, "%d\n%s\n%s", smartspace_max_connections,
+			 smartspace_connect_to ? smartspace_connect_to : "",
+			 smartspace_ca_file ? smartspace_ca_file : "");
 }
 
 static bool
-same_setting(const char *made_for, const char *setting)
+settings_changed(void)
 {
-	setting = setting_or_null(setting);
-	if (made_for == NULL || setting == NULL)
-		return made_for == setting;
-	return strcmp(made_for, setting) == 0;
+	char		settings[SETTINGS_SIZE];
+
+	describe_settings(settings);
+	return strcmp(settings, http.made_for) != 0;
 }
 
 /* Closes all connections; nothing may be running. */
@@ -670,58 +677,32 @@ close_multi(void)
 	curl_multi_cleanup(http.multi);
 	http.multi = NULL;
 	http.timer_due_us = NO_TIME;
-	curl_slist_free_all(http.connect_to_list);
-	http.connect_to_list = NULL;
-	free(http.connect_to);
+	curl_slist_free_all(http.connect_to);
 	http.connect_to = NULL;
-	free(http.ca_file);
-	http.ca_file = NULL;
-
-	for (int i = 0; i < http.slots + MULTI_DESCRIPTORS; i++)
+	for (; http.reserved > 0; http.reserved--)
 		ReleaseExternalFD();
-	http.slots = 0;
 }
 
-/* As many slots as settings ask for and fd.c grants. */
+/* As many slots as the settings ask for and fd.c grants. */
 static bool
-reserve_descriptors(void)
+reserve_slots(void)
 {
-	int			wanted = smartspace_max_connections + MULTI_DESCRIPTORS;
-	int			reserved = 0;
+	while (http.reserved < smartspace_max_connections + MULTI_DESCRIPTORS && AcquireExternalFD())
+		http.reserved++;
+	http.slots = http.reserved - MULTI_DESCRIPTORS;
+	return http.slots > 0;
+}
 
-	while (reserved < wanted && AcquireExternalFD())
-		reserved++;
-	if (reserved > MULTI_DESCRIPTORS)
-	{
-		http.slots = reserved - MULTI_DESCRIPTORS;
+static bool
+set_connect_to(void)
+{
+	char		any_host_to[SETTINGS_SIZE];
+
+	if (!is_set(smartspace_connect_to))
 		return true;
-	}
-	while (reserved-- > 0)
-		ReleaseExternalFD();
-	return false;
-}
-
-/* malloc'd, because a multi handle outlives every memory context. */
-static bool
-remember_settings(void)
-{
-	const char *ca_file = setting_or_null(smartspace_ca_file);
-	const char *connect_to = setting_or_null(smartspace_connect_to);
-
-	http.max_connections = smartspace_max_connections;
-	if (ca_file != NULL && (http.ca_file = strdup(ca_file)) == NULL)
-		return false;
-	if (connect_to != NULL)
-	{
-		char		everything_to[256];
-
-		if ((http.connect_to = strdup(connect_to)) == NULL)
-			return false;
-		snprintf(everything_to, sizeof(everything_to), "::%s", connect_to);
-		http.connect_to_list = curl_slist_append(NULL, everything_to);
-		return http.connect_to_list != NULL;
-	}
-	return true;
+	snprintf(any_host_to, sizeof(any_host_to), "::%s", smartspace_connect_to);
+	http.connect_to = curl_slist_append(NULL, any_host_to);
+	return http.connect_to != NULL;
 }
 
 static bool
@@ -800,22 +781,18 @@ open_multi(void)
 		return "libcurl could not be initialized";
 	http.initialized = true;
 
-	if ((http.wait_set == NULL && !open_wait_set()) || !reserve_descriptors())
+	if ((http.wait_set == NULL && !open_wait_set()) || !reserve_slots())
+	{
+		close_multi();
 		return "too many open files in this server process";
+	}
 
+	describe_settings(http.made_for);
 	http.multi = curl_multi_init();
-	if (http.multi != NULL && remember_settings() && set_multi_options())
+	if (http.multi != NULL && set_connect_to() && set_multi_options())
 		return NULL;
 	close_multi();
 	return "out of memory or descriptors for a multi handle";
-}
-
-static bool
-settings_changed(void)
-{
-	return http.max_connections != smartspace_max_connections ||
-		!same_setting(http.ca_file, smartspace_ca_file) ||
-		!same_setting(http.connect_to, smartspace_connect_to);
 }
 
 static void
