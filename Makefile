@@ -16,6 +16,12 @@ SQL_TOPICS = $(addprefix src/sql/,start.sql mirror.sql secret.sql access.sql bui
 EXTENSION_SCRIPT = $(EXTENSION)--$(EXTVERSION).sql
 DATA_built = $(EXTENSION_SCRIPT)
 
+REGRESS = install grants problems privileges
+REGRESS_OPTS = --inputdir=. --load-extension=smartspace_cobot
+ISOLATION = membership_assignment identifier_field switch_membership
+ISOLATION_OPTS = --inputdir=test/isolation --load-extension=smartspace_cobot
+EXTRA_CLEAN = test/unit/unit_*.o
+
 PG_CPPFLAGS = -DSMARTSPACE_COBOT_VERSION='"$(EXTVERSION)"'
 PG_CFLAGS = -Wextra -Wno-declaration-after-statement
 SHLIB_LINK = -lcurl -lcjson
@@ -28,3 +34,11 @@ include $(PGXS)
 
 $(EXTENSION_SCRIPT): $(SQL_TOPICS)
 	cat $^ > $@
+
+.PHONY: demo test bench
+demo:
+	@test/demo/run
+test:
+	@test/run_tests $(TESTS)
+bench:
+	@test/bench/run

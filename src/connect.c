@@ -31,6 +31,10 @@ PG_FUNCTION_INFO_V1(connect_ensure_custom_field);
 
 #define TOKEN_LENGTH_LIMIT 1000
 
+/* As the constraints of cobot_integration have them. */
+#define NAME_LENGTH_LIMIT 200
+#define CLIENT_ID_LENGTH_LIMIT 500
+
 /* Everything Cobot said while connecting. */
 typedef struct Connection
 {
@@ -137,6 +141,14 @@ connect_create_integration(PG_FUNCTION_ARGS)
 				 errmsg("invalid subdomain \"%s\"", pnstrdup(subdomain, pg_mbcliplen(subdomain, strlen(subdomain), 80))),
 				 errdetail("It %s.", wrong),
 				 errhint("Give the part before .cobot.me of the space's address, such as demo-space.")));
+	if (name[strspn(name, " \t\r\n")] == '\0' || pg_mbstrlen(name) > NAME_LENGTH_LIMIT)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the name must have 1 to %d characters and not be blank", NAME_LENGTH_LIMIT)));
+	if (client_id && (client_id[0] == '\0' || pg_mbstrlen(client_id) > CLIENT_ID_LENGTH_LIMIT))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the client id must have 1 to %d characters", CLIENT_ID_LENGTH_LIMIT)));
 	if (PG_ARGISNULL(4) || PG_ARGISNULL(5))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
