@@ -413,8 +413,7 @@ scan_key(Scanner *scan)
 	scan->at++;
 	scan->state = WANT_VALUE;
 
-	if (scan->array != NULL && !scan->id_seen && scan->depth == 2 &&
-		scan->closing[0] == ']' && scan->closing[1] == '}')
+	if (scan->array != NULL && !scan->id_seen && scan->depth == 2 && scan->closing[0] == ']')
 		return note_id_key(scan, &key);
 	return true;
 }

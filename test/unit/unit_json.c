@@ -167,6 +167,8 @@ test_strings(void)
 	refuses(TEXT("[\"\\ud83d\"]"), "has half a surrogate pair at byte 3", "high surrogate alone");
 	refuses(TEXT("[\"\\ude80\"]"), "has half a surrogate pair at byte 3", "low surrogate alone");
 	refuses(TEXT("[\"\\ud83d\\u0041\"]"), "has half a surrogate pair at byte 3", "high and no low");
+	refuses(TEXT("[\"\\ud83d\\ud83d\"]"), "has half a surrogate pair at byte 3", "two high ones");
+	refuses(TEXT("[\"\\ude80\\ude80\"]"), "has half a surrogate pair at byte 3", "two low ones");
 	refuses(TEXT("[\"\\ud83d\\n\"]"), "has half a surrogate pair at byte 3", "high and another escape");
 	refuses(TEXT("[\"\\ud83dx\"]"), "has half a surrogate pair at byte 3", "high and a letter");
 	refuses(TEXT("[\"\\ude80\\ud83d\"]"), "has half a surrogate pair at byte 3", "pair turned around");
@@ -346,6 +348,9 @@ test_split(void)
 	   "an object is not split");
 	is_text(error.message, "is not an array", "and the message says why");
 	json_free_array(&array);
+	ok(!json_split_array(TEXT("{\"a\":{\"id\":\"x\"}}"), "id", &array, &error),
+	   "nor are the objects in an object");
+	json_free_array(&array);
 }
 
 static void
@@ -425,11 +430,13 @@ test_getters(void)
 }
 
 static void
-test_error_text_stays_whole(void)
+test_error_text(void)
 {
 	JsonError	error;
 	char		text[512];
 
+	json_fail(&error, "list", "[2]", "x");
+	is_text(error.path, "list[2]", "no dot before an index");
 	for (size_t shift = 0; shift < 4; shift++)
 	{
 		memset(text, 'x', shift);
@@ -458,6 +465,6 @@ main(void)
 	test_split();
 	test_long_list();
 	test_getters();
-	test_error_text_stays_whole();
+	test_error_text();
 	return done_testing();
 }
