@@ -1,0 +1,43 @@
+/*
+ * control.h
+ *	  How tests change the world, see the log and order failures: JSON over plain
+ *	  HTTP on the control port. README.md lists the calls.
+ */
+#ifndef COBOT_TEST_CONTROL_H
+#define COBOT_TEST_CONTROL_H
+
+#include "request.h"
+
+/* One call on its way; handlers run with the world locked and give an answer. */
+typedef struct ControlCall
+{
+	UrlParams	params;
+	const char *query;			/* or NULL */
+	cJSON	   *body;			/* NULL if none was sent; a handler may take it and set NULL */
+	Answer	   *answer;
+} ControlCall;
+
+typedef struct ControlCommand
+{
+	const char *method;			/* NULL ends the table */
+	const char *pattern;
+	void		(*handler) (ControlCall *call);
+} ControlCommand;
+
+extern const ControlCommand control_space_commands[];
+extern const ControlCommand control_system_commands[];
+
+/* A call that came over HTTP. */
+extern void control_handle(Request *request);
+
+/* A call from within, with an optional query in the path. The body is not changed. */
+extern void control_run(const char *method, const char *path, const cJSON *body, Answer *answer);
+
+/* For handlers: 404 and 422 with words. */
+extern void control_missing(ControlCall *call, const char *what);
+extern void control_invalid(ControlCall *call, const char *what);
+
+/* False, with an answer, unless the call brought an object. */
+extern bool control_needs_object(ControlCall *call);
+
+#endif
