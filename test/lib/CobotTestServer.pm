@@ -1,0 +1,531 @@
+package CobotTestServer;
+
+=head1 NAME
+
+CobotTestServer - starts, controls and stops the Cobot test server
+
+=head1 SYNOPSIS
+
+    use lib 'test/lib';
+    use CobotTestServer;
+
+    my $cobot = CobotTestServer->new(binary => 'test/server/cobot_test_server', dir => $directory);
+    $cobot->start(members => 90);
+
+    # for the extension: smartspace_cobot.connect_to and smartspace_cobot.ca_file
+    my ($connect_to, $ca_file) = ($cobot->connect_to, $cobot->ca_file);
+
+    my $anna = $cobot->add_member('demo-space', name => 'Anna', starts_at => 'today+1d');
+    $cobot->set_field('demo-space', $anna->{id}, smart_spaces_access_additional_units => 'Workshop');
+    $cobot->fault(match => { path => '/api/memberships' }, status => 502, times => 3);
+    my @asked = grep { $_->{path} eq '/api/plans' } $cobot->log;
+    $cobot->stop;
+
+The server ends with the test, however the test ends: it watches a pipe that this
+process holds. Every change is visible to the next request. In all bodies, strings
+such as C<today>, C<today+10d> and C<today-3d 08:15> stand for dates.
+
+Only modules that come with Perl are used.
+
+=cut
+
+use strict;
+use warnings;
+
+use Carp qw(croak);
+use Cwd qw(abs_path);
+use Fcntl qw(F_SETFD FD_CLOEXEC);
+use File::Basename qw(dirname);
+use File::Path qw(make_path);
+use HTTP::Tiny;
+use IO::Select;
+use JSON::PP;
+
+use constant {
+	START_TIMEOUT_S => 120,    # a space of 100,000 members takes a while under valgrind
+	STOP_TIMEOUT_S => 10,
+};
+
+=head1 LIFE
+
+=head2 new(binary => PATH, dir => DIRECTORY)
+
+Makes throw-away certificates in the directory, unless they are there already. Both
+arguments are optional: the binary is looked for beside this module, and without a
+directory a temporary one is used, which goes away with the object.
+
+=cut
+
+sub new
+{
+	my ($class, %given) = @_;
+	my $server_dir = abs_path(dirname(__FILE__) . '/../server');
+	my $self = bless {
+		binary => $given{binary} // "$server_dir/cobot_test_server",
+		dir => $given{dir},
+		http => HTTP::Tiny->new(timeout => 60),
+		json => JSON::PP->new->utf8->canonical->allow_nonref,
+	}, $class;
+
+	if (!defined $self->{dir})
+	{
+		require File::Temp;
+		$self->{temporary} = File::Temp->newdir('cobot_XXXXXX', TMPDIR => 1);
+		$self->{dir} = $self->{temporary}->dirname;
+		chmod 0755, $self->{dir};
+	}
+	make_path($self->{dir});
+	if (!-e "$self->{dir}/otherca.pem")
+	{
+		system("$server_dir/make_certificates.sh", $self->{dir}) == 0
+		  or croak 'could not make the certificates';
+	}
+	return $self;
+}
+
+=head2 start(%options)
+
+Starts the server and waits until it listens. Options, all optional:
+
+    state => FILE                 the spaces of a state file, or
+    spaces, members, plans, seed  generated ones (1 space "demo-space" with 90 members)
+    token => TEXT                 the token of an admin of everything ("admin-token")
+    cert => NAME                  "server", or "expired", "wronghost", "otherca"
+    rate_limit => 0|1             as Cobot: 60 calls a minute, 6 for the members (0)
+    port, control_port            free ones are picked otherwise
+
+Returns the object.
+
+=cut
+
+sub start
+{
+	my ($self, %options) = @_;
+	my $cert = delete $options{cert} // 'server';
+	my $rate_limit = delete $options{rate_limit} // 0;
+	my @command = (
+		$self->{binary}, '--exit-with-stdin',
+		'--cert' => "$self->{dir}/$cert.pem",
+		'--key' => "$self->{dir}/$cert.key");
+
+	croak 'the server is already running' if $self->{pid};
+	push @command, '--no-rate-limit' unless $rate_limit;
+	foreach my $name (qw(state spaces members plans seed token port control_port))
+	{
+		my $value = delete $options{$name};
+
+		push @command, '--' . ($name =~ s/_/-/r), $value if defined $value;
+	}
+	croak 'unknown option: ' . join ', ', keys %options if %options;
+	$self->_spawn(@command);
+	$self->_wait_until_ready;
+	return $self;
+}
+
+# The child gets one pipe as its standard input, which it watches, and one as its
+# standard output. Nothing else may inherit our ends.
+sub _spawn
+{
+	my ($self, @command) = @_;
+
+	pipe(my $life_read, my $life_write) or croak "pipe: $!";
+	pipe(my $ready_read, my $ready_write) or croak "pipe: $!";
+	my $pid = fork // croak "fork: $!";
+	if ($pid == 0)
+	{
+		open STDIN, '<&', $life_read or die "stdin: $!";
+		open STDOUT, '>&', $ready_write or die "stdout: $!";
+		close $_ foreach $life_read, $life_write, $ready_read, $ready_write;
+		exec { $command[0] } @command or do
+		{
+			print STDERR "could not run $command[0]: $!\n";
+			require POSIX;
+			POSIX::_exit(127);
+		};
+	}
+	close $life_read;
+	close $ready_write;
+	fcntl $life_write, F_SETFD, FD_CLOEXEC;
+	fcntl $ready_read, F_SETFD, FD_CLOEXEC;
+	@{$self}{qw(pid life ready)} = ($pid, $life_write, $ready_read);
+	return;
+}
+
+sub _wait_until_ready
+{
+	my ($self) = @_;
+	my $line = '';
+	my $deadline = time + START_TIMEOUT_S;
+	my $select = IO::Select->new($self->{ready});
+
+	while ($line !~ /\n/)
+	{
+		my $left = $deadline - time;
+
+		if ($left <= 0 || !$select->can_read($left) || !sysread $self->{ready}, $line, 4096, length $line)
+		{
+			$self->stop;
+			croak 'the Cobot test server did not start';
+		}
+	}
+	$line =~ /^ready https=(\d+) control=(\d+)$/m or croak "unexpected answer of the test server: $line";
+	@{$self}{qw(port control_port)} = ($1, $2);
+	return;
+}
+
+=head2 stop
+
+Ends the server and waits for it. Returns its exit status (0 is well), undef if it was
+not running.
+
+=cut
+
+sub stop
+{
+	my ($self) = @_;
+	my $pid = delete $self->{pid} // return;
+	my $deadline = time + STOP_TIMEOUT_S;
+
+	local ($?, $!);
+	close delete $self->{life};
+	kill 'TERM', $pid;
+	while (waitpid($pid, 1) == 0)
+	{
+		kill 'KILL', $pid if time > $deadline;
+		select undef, undef, undef, 0.005;
+	}
+	my $status = $?;
+	close delete $self->{ready};
+	return $status;
+}
+
+sub DESTROY
+{
+	my ($self) = @_;
+
+	$self->stop if $self->{pid};
+	return;
+}
+
+=head2 port, control_port, ca_file, connect_to
+
+Where it listens, the certificate authority to trust, and C<127.0.0.1:PORT>.
+
+=cut
+
+sub port { return $_[0]{port}; }
+
+sub control_port { return $_[0]{control_port}; }
+
+sub ca_file { return "$_[0]{dir}/ca.pem"; }
+
+sub connect_to { return "127.0.0.1:$_[0]{port}"; }
+
+=head1 CONTROL
+
+=head2 control($method, $path, $body)
+
+One call of the control interface (see test/server/README.md). The body is a hash or
+array reference, or missing. Returns the decoded answer, undef if it was empty; dies
+unless the answer is 2xx.
+
+=cut
+
+sub control
+{
+	my ($self, $method, $path, $body) = @_;
+	my $url = "http://127.0.0.1:$self->{control_port}$path";
+	my %request;
+
+	croak 'the server is not running' unless $self->{pid};
+	if (defined $body)
+	{
+		$request{content} = $self->{json}->encode($body);
+		$request{headers} = { 'content-type' => 'application/json' };
+	}
+	my $answer = $self->{http}->request($method, $url, \%request);
+	croak "$method $path: $answer->{status} $answer->{content}" unless $answer->{success};
+	return unless length $answer->{content};
+	return $self->{json}->decode($answer->{content});
+}
+
+sub _segment
+{
+	my ($text) = @_;
+
+	utf8::encode($text) if utf8::is_utf8($text);
+	return $text =~ s/([^A-Za-z0-9_.~-])/sprintf '%%%02X', ord $1/ger;
+}
+
+sub _path
+{
+	return join '/', '', map { _segment($_) } @_;
+}
+
+=head2 log($since)
+
+The requests that arrived at the HTTPS side, oldest first, as hashes with n, time,
+connection, method, host, path, query, status (0: no answer was sent), token,
+user_agent and body. With a number, only those after it.
+
+=cut
+
+sub log
+{
+	my ($self, $since) = @_;
+
+	return @{ $self->control(GET => '/log' . (defined $since ? "?since=$since" : '')) };
+}
+
+=head2 clear_log
+
+Forgets the requests so far.
+
+=cut
+
+sub clear_log { return $_[0]->control(DELETE => '/log'); }
+
+=head2 fault(match => {...}, ...)
+
+Orders a failure; the keys are those of POST /faults. Returns its number.
+
+=cut
+
+sub fault
+{
+	my ($self, %fault) = @_;
+
+	return $self->control(POST => '/faults', \%fault)->{fault};
+}
+
+=head2 clear_faults, faults
+
+Takes back all failures that are still ordered; lists them.
+
+=cut
+
+sub clear_faults { return $_[0]->control(DELETE => '/faults'); }
+
+sub faults { return @{ $_[0]->control(GET => '/faults') }; }
+
+=head2 settings(%changes)
+
+Changes settings (rate_limit, gzip, omit_empty_fields, clear_omitted_values,
+latency_ms, not_admin_status, clock_shift_s) and returns all of them.
+
+=cut
+
+sub settings
+{
+	my ($self, %changes) = @_;
+
+	$_ = ref eq 'SCALAR' ? $_ : $_ + 0 foreach values %changes;
+	return $self->control(PUT => '/settings', \%changes);
+}
+
+=head2 reset
+
+Back to the initial state: world, settings, faults, log.
+
+=cut
+
+sub reset { return $_[0]->control(POST => '/reset'); }
+
+=head2 space($subdomain)
+
+The whole state of a space: a hash with space, plans, custom_fields and memberships
+(each with its custom_fields as label => value).
+
+=cut
+
+sub space
+{
+	my ($self, $subdomain) = @_;
+
+	return $self->control(GET => _path('spaces', $subdomain));
+}
+
+=head2 patch_space($subdomain, %changes)
+
+Changes keys of the space, such as time_zone_name.
+
+=cut
+
+sub patch_space
+{
+	my ($self, $subdomain, %changes) = @_;
+
+	return $self->control(PATCH => _path('spaces', $subdomain), \%changes);
+}
+
+=head2 add_member($subdomain, %record)
+
+A new member; missing keys get sensible values. C<custom_fields> may hold values by
+label. Returns the record.
+
+=cut
+
+sub add_member
+{
+	my ($self, $subdomain, %record) = @_;
+
+	return $self->control(POST => _path('spaces', $subdomain, 'memberships'), \%record);
+}
+
+=head2 member($subdomain, $id)
+
+One member's record.
+
+=cut
+
+sub member
+{
+	my ($self, $subdomain, $id) = @_;
+
+	return $self->control(GET => _path('spaces', $subdomain, 'memberships', $id));
+}
+
+=head2 patch_member($subdomain, $id, %changes)
+
+Merges the changes into the record; undef stands for null. The pseudo key C<without>
+is a list of keys to take away, such as C<['user', 'plan.parent_plan']>.
+
+=cut
+
+sub patch_member
+{
+	my ($self, $subdomain, $id, %changes) = @_;
+	my $without = delete $changes{without};
+	my $query = $without ? '?without=' . join ',', map { _segment($_) } @$without : '';
+
+	return $self->control(PATCH => _path('spaces', $subdomain, 'memberships', $id) . $query, \%changes);
+}
+
+=head2 put_member($subdomain, $id, \%record)
+
+Replaces the record by exactly this one, complete or not, right or wrong.
+
+=cut
+
+sub put_member
+{
+	my ($self, $subdomain, $id, $record) = @_;
+
+	return $self->control(PUT => _path('spaces', $subdomain, 'memberships', $id), $record);
+}
+
+=head2 delete_member($subdomain, $id)
+
+As if an admin had deleted the membership: it is gone from every list, and 404.
+
+=cut
+
+sub delete_member
+{
+	my ($self, $subdomain, $id) = @_;
+
+	return $self->control(DELETE => _path('spaces', $subdomain, 'memberships', $id));
+}
+
+=head2 add_plan($subdomain, %plan), patch_plan($subdomain, $id, %changes), delete_plan($subdomain, $id)
+
+The plan catalogue. The plans of members are copies and do not change with it.
+
+=cut
+
+sub add_plan
+{
+	my ($self, $subdomain, %plan) = @_;
+
+	return $self->control(POST => _path('spaces', $subdomain, 'plans'), \%plan);
+}
+
+sub patch_plan
+{
+	my ($self, $subdomain, $id, %changes) = @_;
+
+	return $self->control(PATCH => _path('spaces', $subdomain, 'plans', $id), \%changes);
+}
+
+sub delete_plan
+{
+	my ($self, $subdomain, $id) = @_;
+
+	return $self->control(DELETE => _path('spaces', $subdomain, 'plans', $id));
+}
+
+=head2 set_fields($subdomain, @definitions)
+
+Replaces the custom field definitions: hashes with label and perhaps id. What is left
+out is gone, values included. Returns the definitions with their ids.
+
+=cut
+
+sub set_fields
+{
+	my ($self, $subdomain, @definitions) = @_;
+
+	return @{ $self->control(PUT => _path('spaces', $subdomain, 'custom_fields'), \@definitions) };
+}
+
+=head2 set_field($subdomain, $member, $label => $value)
+
+A member's value of one custom field; undef takes it away.
+
+=cut
+
+sub set_field
+{
+	my ($self, $subdomain, $id, $label, $value) = @_;
+
+	return $self->control(PUT => _path('spaces', $subdomain, 'memberships', $id, 'custom_fields'), { $label => $value });
+}
+
+=head2 token(scopes => [...], user => ID, kind => 'user'|'space', space => SUBDOMAIN)
+
+Makes a token and returns its text. Everything is optional: a user token of an admin
+with all scopes.
+
+=cut
+
+sub token
+{
+	my ($self, %wanted) = @_;
+
+	return $self->control(POST => '/tokens', \%wanted)->{token};
+}
+
+=head2 delete_token($token)
+
+The token is unknown from now on, as if revoked.
+
+=cut
+
+sub delete_token
+{
+	my ($self, $token) = @_;
+
+	return $self->control(DELETE => _path('tokens', $token));
+}
+
+=head2 add_user(%user), patch_user($id, %changes)
+
+Users that are not members: id, email, name, admin_of (list of subdomains, or "all").
+
+=cut
+
+sub add_user
+{
+	my ($self, %user) = @_;
+
+	return $self->control(POST => '/users', \%user);
+}
+
+sub patch_user
+{
+	my ($self, $id, %changes) = @_;
+
+	return $self->control(PATCH => _path('users', $id), \%changes);
+}
+
+1;
