@@ -361,7 +361,8 @@ settle(CobotCall *call)
 	call->client->bytes += request->bytes_received;
 	call->retry_after_s = -1;
 	call->outcome = outcome_of_failure(request->failure);
-	if (call->outcome == COBOT_OK)
+	/* the body of an error answer is not used, so its size does not matter */
+	if (call->outcome == COBOT_OK || (call->outcome == COBOT_TOO_LARGE && request->status >= 300))
 		call->outcome = outcome_of_status(request->status);
 	if (call->outcome == COBOT_OK)
 		call->outcome = outcome_of_body(call);
