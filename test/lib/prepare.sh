@@ -71,13 +71,14 @@ prepare() {
 	[ "$(id -u)" = 0 ] && RUNNER=postgres
 
 	mkdir "$WORK/source"
-	tar -C "$ROOT" --exclude=./.git --exclude='*.o' --exclude='*.bc' --exclude='*.so' -cf - . | tar -C "$WORK/source" -xf -
+	tar -C "$ROOT" --exclude=./.git --exclude='*.o' --exclude='*.bc' --exclude='*.so' \
+		--exclude=cobot_test_server -cf - . | tar -C "$WORK/source" -xf -
 	copy_server
 	[ "$(id -u)" = 0 ] && chown -R "$RUNNER:" "$WORK"
 
 	say "Building ..."
-	if ! as_runner make -C source -s PG_CONFIG="$BINDIR/pg_config" clean all install >"$WORK/build.log" 2>&1 ||
-		! as_runner make -C source/test/server -s clean all >>"$WORK/build.log" 2>&1; then
+	if ! as_runner make -C source -s PG_CONFIG="$BINDIR/pg_config" install >"$WORK/build.log" 2>&1 ||
+		! as_runner make -C source/test/server -s >>"$WORK/build.log" 2>&1; then
 		cat "$WORK/build.log" >&2
 		return 1
 	fi
