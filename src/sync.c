@@ -171,6 +171,7 @@ synchronise(SyncRun *run)
 
 	if (usable)
 		sync_apply(run, &snapshot, &plan);
+	sync_plan_free(&plan);
 
 	AccessCounts after = access_counts();
 	AccessCounts grants = {

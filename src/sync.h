@@ -87,6 +87,7 @@ extern bool sync_stop(SyncRun *run, const char *result, const char *reason, cons
 extern bool sync_fetch(SyncRun *run, SyncSnapshot *snapshot, SyncPlan *plan);
 
 extern void sync_plan_init(SyncRun *run, SyncPlan *plan);
+extern void sync_plan_free(SyncPlan *plan);
 extern void sync_plan_problem(SyncPlan *plan, const char *problem, const char *record,
 							  const char *cobot_id, const char *detail);
 

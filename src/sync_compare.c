@@ -73,6 +73,14 @@ sync_plan_init(SyncRun *run, SyncPlan *plan)
 }
 
 void
+sync_plan_free(SyncPlan *plan)
+{
+	sync_rows_free(plan->plans);
+	sync_rows_free(plan->members);
+	sync_rows_free(plan->problems);
+}
+
+void
 sync_plan_problem(SyncPlan *plan, const char *problem, const char *record,
 				  const char *cobot_id, const char *detail)
 {
@@ -435,7 +443,10 @@ sync_compare(SyncRun *run, const SyncSnapshot *snapshot, SyncPlan *plan)
 	if (snapshot->field_values)
 		fields = index_by_id(snapshot->field_values);
 	report_members_without_id(snapshot, plan);
-	sync_rows_register(list_members(run, snapshot, plan, &fields));
+
+	SyncRows   *listed = list_members(run, snapshot, plan, &fields);
+
+	sync_rows_register(listed);
 
 	QueryArg	args[] = {query_int64(run->integration.id), query_bool(run->reread)};
 
@@ -445,6 +456,7 @@ sync_compare(SyncRun *run, const SyncSnapshot *snapshot, SyncPlan *plan)
 			  " WHERE i.place >= 0 AND (m.id IS NULL OR $2 OR m.source_hash IS DISTINCT FROM i.source_hash)"
 			  " OR i.cobot_id IS NULL AND m.departed_at IS NULL"
 			  " ORDER BY i.place, m.id", lengthof(args), args);
+	sync_rows_free(listed);
 	read_changed_members(run, snapshot, plan, &fields);
 	return true;
 }

@@ -155,6 +155,16 @@ sync_rows_register(SyncRows *rows)
 
 	if (result != SPI_OK_REL_REGISTER)
 		elog(ERROR, "could not register relation \"%s\": %s", rows->name, SPI_result_code_string(result));
+	rows->registered = true;
+}
+
+void
+sync_rows_free(SyncRows *rows)
+{
+	if (rows->registered)
+		SPI_unregister_relation(rows->name);
+	tuplestore_end(rows->store);
+	pfree(rows);
 }
 
 void

@@ -26,6 +26,7 @@ typedef struct SyncRows
 	TupleDesc	tupdesc;
 	Tuplestorestate *store;
 	int64		count;
+	bool		registered;
 	int			column_count;	/* extra columns, before the fields */
 	const CobotField *fields;
 	int			field_count;
@@ -51,6 +52,12 @@ extern void sync_rows_add(SyncRows *rows, const Datum *values, const bool *nulls
  * added any more after the first of them ran.
  */
 extern void sync_rows_register(SyncRows *rows);
+
+/*
+ * Releases the rows and what they spilled to disk. Statements that read them
+ * must have ended; after an error the transaction's clean-up does the same.
+ */
+extern void sync_rows_free(SyncRows *rows);
 
 /* Appends "PREFIXcolumn, PREFIXcolumn" for all fields to a statement. */
 extern void sync_rows_columns(StringInfo sql, const char *prefix, const CobotField *fields, int field_count);
