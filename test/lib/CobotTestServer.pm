@@ -23,7 +23,8 @@ CobotTestServer - starts, controls and stops the Cobot test server
 
 The server ends with the test, however the test ends: it watches a pipe that this
 process holds. Every change is visible to the next request. In all bodies, strings
-such as C<today>, C<today+10d> and C<today-3d 08:15> stand for dates.
+such as C<today>, C<today+10d> and C<today-3d 08:15> stand for dates. Texts are Perl
+strings of characters, so a test with umlauts in its source needs C<use utf8>.
 
 Only modules that come with Perl are used.
 
@@ -34,7 +35,6 @@ use warnings;
 
 use Carp qw(croak);
 use Cwd qw(abs_path);
-use Fcntl qw(F_SETFD FD_CLOEXEC);
 use File::Basename qw(dirname);
 use File::Path qw(make_path);
 use HTTP::Tiny;
@@ -123,7 +123,7 @@ sub start
 }
 
 # The child gets one pipe as its standard input, which it watches, and one as its
-# standard output. Nothing else may inherit our ends.
+# standard output. Perl closes our ends in every other program that the test runs.
 sub _spawn
 {
 	my ($self, @command) = @_;
@@ -145,8 +145,6 @@ sub _spawn
 	}
 	close $life_read;
 	close $ready_write;
-	fcntl $life_write, F_SETFD, FD_CLOEXEC;
-	fcntl $ready_read, F_SETFD, FD_CLOEXEC;
 	@{$self}{qw(pid life ready)} = ($pid, $life_write, $ready_read);
 	return;
 }
@@ -319,7 +317,7 @@ sub settings
 {
 	my ($self, %changes) = @_;
 
-	$_ = ref eq 'SCALAR' ? $_ : $_ + 0 foreach values %changes;
+	$_ += 0 foreach values %changes;
 	return $self->control(PUT => '/settings', \%changes);
 }
 
@@ -372,11 +370,20 @@ sub add_member
 	return $self->control(POST => _path('spaces', $subdomain, 'memberships'), \%record);
 }
 
-=head2 member($subdomain, $id)
+=head2 members($subdomain, @keys), member($subdomain, $id)
 
-One member's record.
+The records of all members that exist, former ones too, with only these keys if any are
+named (quicker to decode); one member's record.
 
 =cut
+
+sub members
+{
+	my ($self, $subdomain, @keys) = @_;
+	my $query = @keys ? '?attributes=' . join ',', @keys : '';
+
+	return @{ $self->control(GET => _path('spaces', $subdomain, 'memberships') . $query) };
+}
 
 sub member
 {

@@ -10,6 +10,7 @@
 #include "cache.h"
 #include "clock.h"
 #include "member.h"
+#include "record.h"
 
 /* What a list is asked for. */
 typedef struct Selection
@@ -21,54 +22,6 @@ typedef struct Selection
 	int32_t		from;
 	int32_t		to;
 } Selection;
-
-/* The end of the JSON value that starts here; the text is known to be valid. */
-static const char *
-skip_value(const char *p)
-{
-	int			depth = 0;
-
-	do
-	{
-		if (*p == '"')
-		{
-			for (p++; *p != '"'; p++)
-				p += *p == '\\' ? 1 : 0;
-		}
-		else if (*p == '{' || *p == '[')
-			depth++;
-		else if (*p == '}' || *p == ']')
-			depth--;
-		p++;
-	} while (depth > 0 || (*p != ',' && *p != '}' && *p != ']' && *p != ':' && *p != '\0'));
-	return p;
-}
-
-/* Copies the wanted keys of one record, which is unformatted JSON text. */
-static void
-copy_attributes(const char *record, const char *attributes, Text *out)
-{
-	const char *p = record + 1;
-	bool		first = true;
-
-	text_add_char(out, '{');
-	while (*p == '"')
-	{
-		const char *key = p;
-		const char *key_end = skip_value(key);
-		const char *value_end = skip_value(key_end + 1);
-
-		if (url_list_has(attributes, key + 1, (size_t) (key_end - key) - 2))
-		{
-			if (!first)
-				text_add_char(out, ',');
-			text_add_bytes(out, key, (size_t) (value_end - key));
-			first = false;
-		}
-		p = value_end + (*value_end == ',' ? 1 : 0);
-	}
-	text_add_char(out, '}');
-}
 
 static bool
 is_selected(const Space *space, int slot, const Selection *selection, int32_t today)
@@ -113,7 +66,7 @@ write_list(const Space *space, const Selection *selection, Text *out)
 		}
 		record.length = 0;
 		member_write(&writer, slot, &record);
-		copy_attributes(record.data, selection->attributes, out);
+		record_copy_keys(record.data, selection->attributes, out);
 	}
 	text_add_char(out, ']');
 	free(record.data);

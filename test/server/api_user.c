@@ -5,9 +5,7 @@
 #include "api.h"
 
 #include <stdlib.h>
-#include <string.h>
 
-#include "generate.h"
 #include "member.h"
 #include "record.h"
 
@@ -35,7 +33,7 @@ space_reference(const Space *space)
 }
 
 static void
-add_membership(cJSON *memberships, const Space *space, int slot)
+add_membership(const Space *space, int slot, void *memberships)
 {
 	cJSON	   *json = space_reference(space);
 	char		id[MEMBER_ID_SIZE];
@@ -44,33 +42,6 @@ add_membership(cJSON *memberships, const Space *space, int slot)
 	cJSON_AddStringToObject(json, "id", id);
 	add_link(json, "link", space->subdomain, "/api/memberships/", id);
 	cJSON_AddItemToArray(memberships, json);
-}
-
-/* A generated member knows its user by the id; stored ones are looked through. */
-static cJSON *
-memberships_of(const User *user)
-{
-	cJSON	   *memberships = cJSON_CreateArray();
-	Space	   *space;
-	int			slot;
-
-	if (generate_find_user(user->id, &space, &slot) &&
-		(space->overlay == NULL || space->overlay[slot] == NULL))
-		add_membership(memberships, space, slot);
-	for (int i = 0; i < world.space_count; i++)
-	{
-		size_t		position = 0;
-		MapEntry   *entry;
-
-		while ((entry = map_next(&world.space_list[i]->stored, &position)) != NULL)
-		{
-			const Member *member = entry->value;
-
-			if (!member->deleted && member->user_id != NULL && strcmp(member->user_id, user->id) == 0)
-				add_membership(memberships, world.space_list[i], member->slot);
-		}
-	}
-	return memberships;
 }
 
 static cJSON *
@@ -96,6 +67,7 @@ static void
 show_user(Request *request)
 {
 	cJSON	   *json;
+	cJSON	   *memberships;
 
 	if (request->user == NULL)
 	{
@@ -105,7 +77,8 @@ show_user(Request *request)
 	json = cJSON_CreateObject();
 	cJSON_AddStringToObject(json, "id", request->user->id);
 	cJSON_AddItemToObject(json, "email", cJSON_Duplicate(record_item(request->user->record, "email"), true));
-	cJSON_AddItemToObject(json, "memberships", memberships_of(request->user));
+	memberships = cJSON_AddArrayToObject(json, "memberships");
+	members_of_user(request->user->id, add_membership, memberships);
 	cJSON_AddItemToObject(json, "admin_of", admin_of(request->user));
 	answer_json(&request->answer, 200, json);
 }

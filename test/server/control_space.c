@@ -183,6 +183,40 @@ add_member(ControlCall *call)
 	put_member(call, space, 201);
 }
 
+/* All that exist, former ones too; "?attributes=id,name" as in Cobot's list. */
+static void
+list_members(ControlCall *call)
+{
+	Space	   *space = named_space(call);
+	char	   *attributes = url_query_value(call->query, "attributes");
+	MemberWriter writer = member_writer_open(space);
+	MemberFacts facts;
+	Text		record = {0};
+	Text		list = {0};
+
+	text_add_char(&list, '[');
+	for (int slot = 0; space != NULL && slot < members_slots(space); slot++)
+	{
+		if (!members_facts(space, slot, &facts))
+			continue;
+		if (list.length > 1)
+			text_add_char(&list, ',');
+		record.length = 0;
+		member_write(&writer, slot, &record);
+		if (attributes != NULL)
+			record_copy_keys(record.data, attributes, &list);
+		else
+			text_add(&list, record.data);
+	}
+	text_add_char(&list, ']');
+	if (space != NULL)
+		answer_text(call->answer, 200, &list);
+	member_writer_close(&writer);
+	free(attributes);
+	free(record.data);
+	free(list.data);
+}
+
 static void
 show_member(ControlCall *call)
 {
@@ -367,6 +401,7 @@ const ControlCommand control_space_commands[] = {
 	{"GET", "/spaces/:subdomain", show_space},
 	{"PATCH", "/spaces/:subdomain", change_space},
 	{"POST", "/spaces/:subdomain/memberships", add_member},
+	{"GET", "/spaces/:subdomain/memberships", list_members},
 	{"GET", "/spaces/:subdomain/memberships/:id", show_member},
 	{"PUT", "/spaces/:subdomain/memberships/:id", replace_member},
 	{"PATCH", "/spaces/:subdomain/memberships/:id", change_member},

@@ -64,36 +64,42 @@ fault_body_truncated(const Body *body, double amount, Text *out)
 }
 
 /*
- * "[" + records + padding + "]", where each record is an object of a fixed size and
- * JSON's white space fills what is left.
+ * "[" + records + white space + "]". Each record is an object of a fixed size; the
+ * last one has a blank where the others have a comma.
  */
 size_t
 fault_body_huge(uint64_t total, uint64_t position, char *out, size_t size)
 {
 	static const char record[] = "{\"id\":\"0c4f75fa14924423810d6f12aeb50002\",\"name\":\"One of very many\"},";
 	const uint64_t record_size = sizeof(record) - 1;
-	uint64_t	records = total > record_size + 2 ? (total - 2) / record_size : 0;
+	uint64_t	records_end = total > record_size + 2 ? 1 + (total - 2) / record_size * record_size : 1;
 	size_t		written = 0;
 
 	while (written < size && position < total)
 	{
-		char		c = ' ';
+		uint64_t	piece = size - written;
 
-		if (position == 0)
-			c = '[';
-		else if (position == total - 1)
-			c = ']';
-		else if (position - 1 < records * record_size)
+		if (position == 0 || position == total - 1)
 		{
-			uint64_t	number = (position - 1) / record_size;
-
-			/* The last record has no comma after it. */
-			c = record[(position - 1) % record_size];
-			if (c == ',' && number == records - 1 && (position - 1) % record_size == record_size - 1)
-				c = ' ';
+			out[written] = position == 0 ? '[' : ']';
+			piece = 1;
 		}
-		out[written++] = c;
-		position++;
+		else if (position < records_end)
+		{
+			uint64_t	offset = (position - 1) % record_size;
+
+			piece = piece < record_size - offset ? piece : record_size - offset;
+			memcpy(out + written, record + offset, piece);
+			if (position + piece == records_end)
+				out[written + piece - 1] = ' ';
+		}
+		else
+		{
+			piece = piece < total - 1 - position ? piece : total - 1 - position;
+			memset(out + written, ' ', piece);
+		}
+		written += piece;
+		position += piece;
 	}
 	return written;
 }

@@ -9,6 +9,15 @@
 
 #include "record.h"
 
+/* Ends every description: a full record is to be as large as Cobot's, about 3 kB. */
+static const char house_rules[] =
+	"\n\nHouse rules: be kind, take calls in the booths, leave the kitchen as you would like to find it. Die Küche räumt "
+	"sich nicht von selbst auf. Dogs are welcome on the lower floor if they get on with each other; cats decide for "
+	"themselves. The front desk is staffed from nine to five on working days. Outside these hours the doors open with "
+	"the app. In an emergency dial the number on the notice beside the lift. Post arrives at eleven and is sorted by "
+	"noon. Bicycles go in the yard, not in the hall. Prices are net of tax and may change once a year with six weeks' "
+	"notice. Zahlung monatlich im Voraus; Kündigung in Textform genügt.";
+
 typedef struct PlanModel
 {
 	const char *name;
@@ -74,13 +83,16 @@ priced(const char *id, const char *name, int price)
 static cJSON *
 extras(const Space *space, int plan)
 {
+	static const char *const names[] = {"Locker", "Postal address", "Second monitor", "Parking space"};
+	const int	count = (int) (sizeof(names) / sizeof(names[0]));
 	cJSON	   *array = cJSON_CreateArray();
 	char		id[GENERATED_ID_SIZE];
 
-	generator_write_id(GENERATED_EXTRA, space->generated_index, plan * 2, id);
-	cJSON_AddItemToArray(array, priced(id, "Locker", 10));
-	generator_write_id(GENERATED_EXTRA, space->generated_index, plan * 2 + 1, id);
-	cJSON_AddItemToArray(array, priced(id, "Postal address", 25));
+	for (int i = 0; i < count; i++)
+	{
+		generator_write_id(GENERATED_EXTRA, space->generated_index, plan * count + i, id);
+		cJSON_AddItemToArray(array, priced(id, names[i], 10 + 15 * i));
+	}
 	return array;
 }
 
@@ -123,6 +135,7 @@ generate_plans(const Space *space)
 		char		id[GENERATED_ID_SIZE];
 		char	   *name = i < MODEL_COUNT ? text_copy(model->name)
 			: text_printf("%s %d", model->name, i / MODEL_COUNT + 1);
+		char	   *description = text_printf("%s%s", model->description, house_rules);
 
 		generator_write_id(GENERATED_PLAN, space->generated_index, i, id);
 		cJSON_AddStringToObject(plan, "id", id);
@@ -130,7 +143,7 @@ generate_plans(const Space *space)
 		cJSON_AddStringToObject(plan, "color", model->color);
 		add_amount(plan, "price_per_cycle", model->price);
 		cJSON_AddNumberToObject(plan, "price_per_cycle_in_cents", model->price * 100);
-		cJSON_AddStringToObject(plan, "description", model->description);
+		cJSON_AddStringToObject(plan, "description", description);
 		cJSON_AddStringToObject(plan, "welcome_message", "Welcome! Herzlich willkommen! Witamy! ようこそ!");
 		cJSON_AddItemToObject(plan, "booking_credits", booking_credits());
 		cJSON_AddItemToObject(plan, "time_passes", time_passes(model));
@@ -142,6 +155,7 @@ generate_plans(const Space *space)
 		record_complete_plan(plan);
 		cJSON_AddItemToArray(plans, plan);
 		free(name);
+		free(description);
 	}
 	return plans;
 }

@@ -196,6 +196,30 @@ members_delete(Space *space, int slot)
 	space_changed(space);
 }
 
+/* A generated member knows its user by the id; stored ones are looked through. */
+void
+members_of_user(const char *user_id, MemberVisitor visit, void *closure)
+{
+	Space	   *space;
+	int			slot;
+
+	if (generate_find_user(user_id, &space, &slot) && stored_at(space, slot) == NULL)
+		visit(space, slot, closure);
+	for (int i = 0; i < world.space_count; i++)
+	{
+		size_t		position = 0;
+		MapEntry   *entry;
+
+		while ((entry = map_next(&world.space_list[i]->stored, &position)) != NULL)
+		{
+			const Member *member = entry->value;
+
+			if (!member->deleted && member->user_id != NULL && strcmp(member->user_id, user_id) == 0)
+				visit(world.space_list[i], member->slot, closure);
+		}
+	}
+}
+
 static void
 member_free(Member *member)
 {

@@ -52,6 +52,11 @@ extern Member *members_store(Space *space, int slot);
 /* Sets the record of a member, or of a new one; the id stands in it. record is taken over. */
 extern int	members_put(Space *space, cJSON *record);
 extern void members_delete(Space *space, int slot);
+
+/* Calls back for each membership of a user, in any space. */
+typedef void (*MemberVisitor) (const Space *space, int slot, void *closure);
+extern void members_of_user(const char *user_id, MemberVisitor visit, void *closure);
+
 extern void members_free(Space *space);
 
 #endif

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "clock.h"
+#include "url.h"
 
 #define DEFAULT_START_DAYS_AGO 30
 
@@ -107,6 +108,53 @@ record_remove(cJSON *record, const char *path)
 		path = dot + 1;
 	}
 	cJSON_DeleteItemFromObjectCaseSensitive(record, path);
+}
+
+/* The end of the JSON value that starts here; the text is known to be valid. */
+static const char *
+skip_value(const char *p)
+{
+	int			depth = 0;
+
+	do
+	{
+		if (*p == '"')
+		{
+			for (p++; *p != '"'; p++)
+				p += *p == '\\' ? 1 : 0;
+		}
+		else if (*p == '{' || *p == '[')
+			depth++;
+		else if (*p == '}' || *p == ']')
+			depth--;
+		p++;
+	} while (depth > 0 || (*p != ',' && *p != '}' && *p != ']' && *p != ':' && *p != '\0'));
+	return p;
+}
+
+void
+record_copy_keys(const char *record, const char *keys, Text *out)
+{
+	const char *p = record + 1;
+	bool		first = true;
+
+	text_add_char(out, '{');
+	while (*p == '"')
+	{
+		const char *key = p;
+		const char *key_end = skip_value(key);
+		const char *value_end = skip_value(key_end + 1);
+
+		if (url_list_has(keys, key + 1, (size_t) (key_end - key) - 2))
+		{
+			if (!first)
+				text_add_char(out, ',');
+			text_add_bytes(out, key, (size_t) (value_end - key));
+			first = false;
+		}
+		p = value_end + (*value_end == ',' ? 1 : 0);
+	}
+	text_add_char(out, '}');
 }
 
 /* Timestamps in Cobot's records; everything else that says "today" is a date. */
@@ -289,11 +337,20 @@ complete_membership_plan(cJSON *membership, const Space *space)
 	cJSON_Delete(copy);
 }
 
+static const char *
+text_or_nothing(const cJSON *object, const char *key)
+{
+	const char *text = record_text(object, key);
+
+	return text != NULL ? text : "";
+}
+
 static void
 complete_address(cJSON *membership)
 {
 	const char *name = record_text(membership, "name");
 	cJSON	   *address = record_item(membership, "address");
+	char	   *full;
 
 	if (address == NULL)
 		address = cJSON_AddObjectToObject(membership, "address");
@@ -302,7 +359,11 @@ complete_address(cJSON *membership)
 	default_text(address, "company", NULL);
 	default_text(address, "name", name);
 	default_keys(address, "{\"address\": \"1 Street\", \"post_code\": \"10115\", \"city\": \"Berlin\","
-				 "\"state\": null, \"country\": \"Germany\", \"full_address\": \"1 Street\\n10115 Berlin\"}");
+				 "\"state\": null, \"country\": \"Germany\"}");
+	full = text_printf("%s\n%s %s", text_or_nothing(address, "address"), text_or_nothing(address, "post_code"),
+					   text_or_nothing(address, "city"));
+	default_text(address, "full_address", full);
+	free(full);
 }
 
 void

@@ -28,6 +28,12 @@ extern cJSON *record_merge(cJSON *target, cJSON *patch);
 extern void record_remove(cJSON *record, const char *path);
 
 /*
+ * Adds a record with only some of its keys ("id,name"). The record is JSON text as
+ * cJSON or the generator write it, without white space.
+ */
+extern void record_copy_keys(const char *record, const char *keys, Text *out);
+
+/*
  * "today", "today+10d", "today-400d", "today-3d 08:15" become Cobot's dates and
  * timestamps, anywhere in the tree.
  */

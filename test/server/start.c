@@ -110,6 +110,33 @@ user_for(const Space *space)
 	return default_user;
 }
 
+static void
+take_email(const Space *space, int slot, void *user)
+{
+	cJSON	   *record = members_record_copy(space, slot);
+
+	if (record_item(user, "email") == NULL)
+		cJSON_AddItemToObject(user, "email", cJSON_Duplicate(record_item(record, "email"), true));
+	cJSON_Delete(record);
+}
+
+/* Members are users too, but stand in the world's list only once they have a token. */
+static User *
+known_user(const char *id)
+{
+	cJSON	   *record;
+
+	if (user_find(id) != NULL)
+		return user_find(id);
+	record = cJSON_CreateObject();
+	if (id != NULL)
+	{
+		cJSON_AddStringToObject(record, "id", id);
+		members_of_user(id, take_email, record);
+	}
+	return start_add_user(record);
+}
+
 cJSON *
 start_add_token(const cJSON *wanted)
 {
@@ -130,14 +157,7 @@ start_add_token(const cJSON *wanted)
 		name = world_new_id(64);
 	if (user == NULL)
 		user = user_for(space);
-	if (user_find(user) == NULL)
-	{
-		cJSON	   *record = cJSON_CreateObject();
-
-		if (user != NULL)
-			cJSON_AddStringToObject(record, "id", user);
-		user = start_add_user(record)->id;
-	}
+	user = known_user(user)->id;
 	scopes = cJSON_IsArray(scopes) ? cJSON_Duplicate(scopes, true) : all_scopes();
 	token_put(name, user, is_space ? space->subdomain : NULL, record_text(wanted, "client_id"), scopes);
 

@@ -152,6 +152,7 @@ void
 space_set_record(Space *space, cJSON *record)
 {
 	const char *zone = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(record, "time_zone_name"));
+	const char *id = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(record, "id"));
 
 	cJSON_Delete(space->record);
 	space->record = record;
@@ -159,6 +160,11 @@ space_set_record(Space *space, cJSON *record)
 	{
 		free(space->zone);
 		space->zone = text_copy(zone);
+	}
+	if (id != NULL)
+	{
+		free(space->id);
+		space->id = text_copy(id);
 	}
 	space_changed(space);
 }
