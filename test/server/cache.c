@@ -9,7 +9,7 @@
 #include "clock.h"
 #include "text.h"
 
-#define MEMORY_LIMIT ((size_t) 1 << 30)
+#define MEMORY_LIMIT ((size_t) 512 << 20)
 
 typedef struct CacheEntry
 {

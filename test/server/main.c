@@ -266,7 +266,8 @@ main(int argc, char **argv)
 		wait_for_the_end(signal_fd, options.exit_with_stdin);
 	}
 	else
-		fputs("cobot_test_server: could not listen\n", stderr);
+		fprintf(stderr, "cobot_test_server: could not listen on ports %d and %d with \"%s\" and \"%s\"\n",
+				options.port, options.control_port, options.certificate_file, options.key_file);
 	server_stop();
 	free_everything();
 	free(certificate);

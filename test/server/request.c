@@ -34,7 +34,6 @@ request_free(Request *request)
 	free(request->query);
 	free(request->token);
 	free(request->user_agent);
-	free(request->content_type);
 	free(request->body.data);
 	url_params_free(&request->params);
 	answer_free(&request->answer);

@@ -46,7 +46,6 @@ typedef struct Request
 	char	   *query;			/* as sent, without the question mark; NULL if none */
 	char	   *token;			/* NULL if none */
 	char	   *user_agent;
-	char	   *content_type;
 	bool		accepts_gzip;
 	Text		body;
 
