@@ -35,6 +35,9 @@ include $(PGXS)
 $(EXTENSION_SCRIPT): $(SQL_TOPICS)
 	cat $^ > $@
 
+# A changed header changes the layout that every file relies on.
+$(OBJS) $(OBJS:.o=.bc): $(wildcard src/*.h) smartspace_cobot.control
+
 .PHONY: demo test bench
 demo:
 	@test/demo/run

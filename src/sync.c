@@ -148,9 +148,11 @@ record_run(SyncRun *run, const AccessCounts *grants)
 static void
 warn(const SyncRun *run)
 {
+	const char *verb = strcmp(run->result, "failed") == 0 ? "" : "is ";
+
 	ereport(WARNING,
 			(errcode(ERRCODE_WARNING),
-			 errmsg("synchronisation of \"%s\" is %s: %s", run->integration.name, run->result, run->message),
+			 errmsg("synchronisation of \"%s\" %s%s: %s", run->integration.name, verb, run->result, run->message),
 			 run->detail ? errdetail("%s", run->detail) : 0,
 			 run->hint ? errhint("%s", run->hint) : 0));
 }
