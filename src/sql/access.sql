@@ -103,13 +103,13 @@ COMMENT ON VIEW smartspace.access_due IS
 
 CREATE FUNCTION smartspace.access_follow()
 RETURNS trigger
-LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off
 AS 'MODULE_PATHNAME', 'access_follow';
 COMMENT ON FUNCTION smartspace.access_follow() IS
 'trigger function that keeps user_group_member equal to access_due after a statement';
 
 CREATE FUNCTION smartspace.cobot_recompute_access(integration bigint DEFAULT NULL, OUT given bigint, OUT changed bigint, OUT taken bigint)
-LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off
 AS 'MODULE_PATHNAME', 'access_recompute_all';
 COMMENT ON FUNCTION smartspace.cobot_recompute_access(bigint) IS
 'computes the grants of one integration (default: all) afresh and says how many were missing, different or too many; needed only after a restore with triggers disabled';

@@ -1,5 +1,6 @@
 -- What the backend, pg_cron and a DBA call. All of them run with the rights of
--- the extension's owner, because tokens are readable by nobody else.
+-- the extension's owner, because tokens are readable by nobody else. Statements
+-- that run once are not worth compiling, so jit is off in them.
 
 CREATE FUNCTION smartspace.cobot_create_integration(name text, subdomain text, client_id text DEFAULT NULL,
 	client_secret text DEFAULT NULL, sync_plan_access boolean DEFAULT true, sync_individual_access boolean DEFAULT false)
@@ -25,7 +26,7 @@ COMMENT ON FUNCTION smartspace.cobot_ensure_custom_field(bigint) IS
 
 CREATE FUNCTION smartspace.cobot_sync(integration bigint, reread boolean DEFAULT false)
 RETURNS smartspace.cobot_sync_run
-LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off
 AS 'MODULE_PATHNAME', 'sync_integration';
 COMMENT ON FUNCTION smartspace.cobot_sync(bigint, boolean) IS
 'synchronises one integration with Cobot now and returns the run; reread => true compares also the records that Cobot sent unchanged';
