@@ -6,13 +6,15 @@
  *
  * The trigger finds out which grants may be concerned (the scope), takes the
  * locks of lock.h, and lets one statement compare what is due with what is
- * there and write the difference. Under READ COMMITTED that statement has a
- * snapshot taken after the locks, so it sees what committed while it waited.
+ * there and write the difference. That statement has a snapshot taken after the
+ * locks, so it sees what committed while it waited. That holds above READ
+ * COMMITTED, too, because grants as old as the transaction would stay wrong.
  *
  * All statements name their objects in full; the functions pin search_path.
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
@@ -22,6 +24,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 #include "access.h"
 #include "field_token.h"
@@ -141,6 +144,38 @@ access_counts(void)
 	return counts;
 }
 
+/*
+ * In a transaction that keeps one snapshot. Where a grant is due to a member, or
+ * of a group, that the snapshot does not show, the foreign key refuses it, since
+ * it looks with the transaction's own eyes: that is a serialization failure.
+ */
+static int
+run_with_latest_snapshot(SPIPlanPtr plan, Datum *args, const char *nulls)
+{
+	int			result = 0;
+
+	CommandCounterIncrement();	/* so that the snapshot shows what the statement did */
+	PG_TRY();
+	{
+		result = SPI_execute_snapshot(plan, args, nulls, GetLatestSnapshot(), InvalidSnapshot,
+									  false, true, 0);
+	}
+	PG_CATCH();
+	{
+		if (geterrcode() == ERRCODE_FOREIGN_KEY_VIOLATION)
+		{
+			FlushErrorState();
+			ereport(ERROR,
+					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					 errmsg("could not serialize access due to concurrent changes of members or user groups"),
+					 errhint("The transaction might succeed if retried.")));
+		}
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	return result;
+}
+
 static void
 run(AccessQuery query, int nargs, Oid *types, Datum *args, const char *nulls)
 {
@@ -153,7 +188,9 @@ run(AccessQuery query, int nargs, Oid *types, Datum *args, const char *nulls)
 		access_plan[query] = plan;
 	}
 
-	int			result = SPI_execute_plan(access_plan[query], args, nulls, false, 0);
+	int			result = IsolationUsesXactSnapshot() ?
+		run_with_latest_snapshot(access_plan[query], args, nulls) :
+		SPI_execute_plan(access_plan[query], args, nulls, false, 0);
 
 	if (result < 0)
 		elog(ERROR, "could not run a statement about grants: %s", SPI_result_code_string(result));
