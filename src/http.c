@@ -1,30 +1,20 @@
 /*
  * http.c
- *	  HTTPS requests with libcurl, in any backend or background worker.
+ *	  HTTPS requests with libcurl, in any backend or background worker: the
+ *	  public functions, which transfer runs when, and every wait.
  *
  * Owns, per process: one epoll descriptor, one WaitEventSet that holds it beside
- * the latch, and one multi handle with its kept-alive connections. Two rules
- * make that safe inside a server. Nothing in a libcurl callback throws or
- * pallocs, because a longjmp would leave libcurl half done; callbacks note what
- * happened and it is judged afterwards. And nothing waits but
- * wait_for_events(), which answers interrupts.
- *
- * A request is NEW, then QUEUED until one of the slots is free, RUNNING on the
- * multi handle, ENDED when its answer is complete or has failed, and DELIVERED
- * when http_wait() has told its owner. Abandoning it makes it DELIVERED, too.
+ * the latch, and one multi handle with its kept-alive connections. Nothing in a
+ * libcurl callback throws or pallocs, and nothing waits but wait_for_events(),
+ * which answers interrupts.
  */
 #include "postgres.h"
 
 #include <errno.h>
 #include <limits.h>
-#include <netinet/in.h>
 #include <signal.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
 
-#include <curl/curl.h>
-
-#include "lib/ilist.h"
 #include "miscadmin.h"
 #include "portability/instr_time.h"
 #include "storage/fd.h"
@@ -33,61 +23,16 @@
 #include "utils/wait_event.h"
 
 #include "compat.h"
-#include "http.h"
+#include "http_internal.h"
 #include "smartspace_cobot.h"
 
-#if LIBCURL_VERSION_NUM < 0x075500
-#error "smartspace_cobot needs libcurl 7.85 or newer (CURLOPT_PROTOCOLS_STR)"
-#endif
-
-#define HEADER_LIMIT_BYTES		(64 * 1024)
-#define FIRST_BODY_BYTES		4096
-#define CA_CACHE_SECONDS		60L /* so that a repaired CA file is noticed soon */
 #define MULTI_DESCRIPTORS		2	/* libcurl's own wake-up pair */
 #define SETTINGS_SIZE			(2 * MAXPGPATH)
 #define NO_TIME					(-1)
 
-typedef enum TransferState
-{
-	TRANSFER_NEW,
-	TRANSFER_QUEUED,
-	TRANSFER_RUNNING,
-	TRANSFER_ENDED,
-	TRANSFER_DELIVERED
-} TransferState;
-
-/* What a callback saw that libcurl's result code does not tell. */
-typedef enum TransferRefusal
-{
-	REFUSED_NOTHING,
-	REFUSED_SIZE,				/* headers or body beyond their limit */
-	REFUSED_MEMORY,				/* no memory for the body */
-	REFUSED_ADDRESS,			/* the name led to a private address */
-	REFUSED_RESEND				/* libcurl wanted to send a POST twice */
-} TransferRefusal;
-
-typedef struct HttpTransfer
-{
-	HttpRequest *request;
-	TransferState state;
-	dlist_node	node;			/* in the list of its state */
-	MemoryContextCallback release;
-	CURL	   *easy;
-	struct curl_slist *headers;
-	TransferRefusal refusal;
-	int			sends;			/* times the request went onto a connection */
-	size_t		header_bytes;
-	char	   *body;			/* malloc'd; NUL-terminated unless NULL */
-	size_t		body_length;
-	size_t		body_capacity;
-	char		no_body[1];		/* the response of a request without one */
-	char		error[CURL_ERROR_SIZE];
-} HttpTransfer;
-
 static struct
 {
 	int			pid;			/* the process this belongs to */
-	bool		initialized;	/* curl_global_init() done */
 	int			epoll_fd;
 	WaitEventSet *wait_set;
 
@@ -128,25 +73,77 @@ block_signals(sigset_t *saved)
 	sigprocmask(SIG_SETMASK, &all, saved);
 }
 
+/* What a parent process left behind is not ours: its descriptors stay as they are. */
 static void
-restore_signals(const sigset_t *saved)
+open_process(void)
 {
-	sigprocmask(SIG_SETMASK, saved, NULL);
+	if (http.pid == MyProcPid)
+		return;
+	memset(&http, 0, sizeof(http));
+	http.pid = MyProcPid;
+	http.epoll_fd = -1;
+	http.timer_due_us = NO_TIME;
+	dlist_init(&http.queued);
+	dlist_init(&http.running);
+	dlist_init(&http.ended);
 }
 
-static bool
-is_set(const char *setting)
+/* ---------- the state of a transfer ---------- */
+
+static dlist_head *
+list_of(TransferState state)
 {
-	return setting != NULL && setting[0] != '\0';
+	switch (state)
+	{
+		case TRANSFER_QUEUED:
+			return &http.queued;
+		case TRANSFER_RUNNING:
+			return &http.running;
+		case TRANSFER_ENDED:
+			return &http.ended;
+		default:
+			return NULL;
+	}
 }
 
-static bool
-is_get(const HttpRequest *request)
+/* Whoever makes it RUNNING has put it on the multi handle; leaving RUNNING takes it off. */
+static void
+enter_state(HttpTransfer *transfer, TransferState state)
 {
-	return strcmp(request->method, "GET") == 0;
+	if (list_of(transfer->state) != NULL)
+		dlist_delete(&transfer->node);
+	if (transfer->state == TRANSFER_RUNNING)
+	{
+		curl_multi_remove_handle(http.multi, transfer->easy);
+		http.running_count--;
+	}
+
+	transfer->state = state;
+	if (list_of(state) != NULL)
+		dlist_push_tail(list_of(state), &transfer->node);
+	if (state == TRANSFER_RUNNING)
+		http.running_count++;
 }
 
-/* ---------- callbacks: no palloc, no ereport ---------- */
+/* Something here is to blame, and not the other side or the way there. */
+static void
+fail_locally(HttpTransfer *transfer, const char *error)
+{
+	enter_state(transfer, TRANSFER_ENDED);
+	http_transfer_fail(transfer, error);
+}
+
+/* Memory context callback: the request is about to vanish. */
+static void
+release_transfer(void *arg)
+{
+	HttpTransfer *transfer = arg;
+
+	http_abandon(transfer->request);
+	http_transfer_free_body(transfer);
+}
+
+/* ---------- the multi handle ---------- */
 
 static int
 timer_callback(CURLM *multi pg_attribute_unused(), long timeout_ms,
@@ -183,491 +180,16 @@ socket_callback(CURL *easy pg_attribute_unused(), curl_socket_t fd, int what,
 	return -1;
 }
 
-static bool
-is_private_v4(uint32 address)
-{
-	static const struct
-	{
-		uint32		network;
-		int			bits;
-	}			private[] = {
-		{0x00000000, 8},		/* this host */
-		{0x0A000000, 8},		/* 10/8 */
-		{0x64400000, 10},		/* 100.64/10 */
-		{0x7F000000, 8},		/* loopback */
-		{0xA9FE0000, 16},		/* link local */
-		{0xAC100000, 12},		/* 172.16/12 */
-		{0xC0A80000, 16},		/* 192.168/16 */
-		{0xE0000000, 3}			/* multicast, reserved, broadcast */
-	};
-
-	for (size_t i = 0; i < lengthof(private); i++)
-		if (((address ^ private[i].network) >> (32 - private[i].bits)) == 0)
-			return true;
-	return false;
-}
-
-static bool
-is_private_address(const struct sockaddr *address)
-{
-	if (address->sa_family == AF_INET)
-		return is_private_v4(ntohl(((const struct sockaddr_in *) address)->sin_addr.s_addr));
-
-	if (address->sa_family == AF_INET6)
-	{
-		const struct in6_addr *v6 = &((const struct sockaddr_in6 *) address)->sin6_addr;
-		uint32		last;
-
-		memcpy(&last, &v6->s6_addr[12], sizeof(last));
-		if (IN6_IS_ADDR_V4MAPPED(v6))
-			return is_private_v4(ntohl(last));
-		return IN6_IS_ADDR_UNSPECIFIED(v6) || IN6_IS_ADDR_LOOPBACK(v6) ||
-			IN6_IS_ADDR_LINKLOCAL(v6) || IN6_IS_ADDR_SITELOCAL(v6) ||
-			IN6_IS_ADDR_MULTICAST(v6) || (v6->s6_addr[0] & 0xFE) == 0xFC;
-	}
-
-	return true;
-}
-
-/* A name that leads into the own network is refused, unless a superuser chose the address. */
-static curl_socket_t
-open_socket_callback(void *arg, curlsocktype purpose pg_attribute_unused(),
-					 struct curl_sockaddr *address)
-{
-	HttpTransfer *transfer = arg;
-
-	if (http.connect_to == NULL && is_private_address(&address->addr))
-	{
-		transfer->refusal = REFUSED_ADDRESS;
-		return CURL_SOCKET_BAD;
-	}
-
-	/* Programs started by COPY must not inherit it. */
-	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
-}
-
-/*
- * When a kept-alive connection closes without an answer, libcurl sends the
- * request again on a new one, whatever its method. But the first may have
- * arrived. Only a GET may be repeated behind the caller's back.
- */
-static int
-before_send_callback(void *arg, char *remote_ip pg_attribute_unused(),
-					 char *local_ip pg_attribute_unused(),
-					 int remote_port pg_attribute_unused(),
-					 int local_port pg_attribute_unused())
-{
-	HttpTransfer *transfer = arg;
-
-	transfer->refusal = REFUSED_NOTHING;	/* another address worked */
-	if (transfer->sends++ > 0 && !is_get(transfer->request))
-	{
-		transfer->refusal = REFUSED_RESEND;
-		return CURL_PREREQFUNC_ABORT;
-	}
-	return CURL_PREREQFUNC_OK;
-}
-
-/* Copies the header's value, printable ASCII only, if the line is the named header. */
-static void
-capture_header(const char *line, size_t length, const char *name, char *value, size_t value_size)
-{
-	size_t		name_length = strlen(name);
-	size_t		used = 0;
-
-	if (length < name_length || pg_strncasecmp(line, name, name_length) != 0)
-		return;
-
-	for (size_t i = name_length; i < length && used < value_size - 1; i++)
-	{
-		if (line[i] == ' ' && used == 0)
-			continue;
-		if (line[i] >= ' ' && line[i] <= '~')
-			value[used++] = line[i];
-	}
-	while (used > 0 && value[used - 1] == ' ')
-		used--;
-	value[used] = '\0';
-}
-
-static size_t
-header_callback(char *line, size_t size, size_t count, void *arg)
-{
-	HttpTransfer *transfer = arg;
-	HttpRequest *request = transfer->request;
-	size_t		length = size * count;
-
-	transfer->header_bytes += length;
-	if (transfer->header_bytes > HEADER_LIMIT_BYTES)
-	{
-		transfer->refusal = REFUSED_SIZE;
-		return 0;
-	}
-
-	/* A status line: what came before was an interim answer. */
-	if (length >= 5 && memcmp(line, "HTTP/", 5) == 0)
-	{
-		request->content_type_received[0] = '\0';
-		request->retry_after[0] = '\0';
-		request->request_id[0] = '\0';
-		return length;
-	}
-
-	capture_header(line, length, "Content-Type:", request->content_type_received,
-				   sizeof(request->content_type_received));
-	capture_header(line, length, "Retry-After:", request->retry_after,
-				   sizeof(request->retry_after));
-	capture_header(line, length, "X-Request-Id:", request->request_id,
-				   sizeof(request->request_id));
-	return length;
-}
-
-/* Gets decompressed bytes, so the limit holds for what a small gzip blows up to. */
-static size_t
-body_callback(char *data, size_t size, size_t count, void *arg)
-{
-	HttpTransfer *transfer = arg;
-	size_t		limit = transfer->request->response_limit_bytes;
-	size_t		length = size * count;
-	size_t		needed;
-
-	if (transfer->body_length + length > limit)
-	{
-		transfer->refusal = REFUSED_SIZE;
-		return 0;
-	}
-
-	needed = transfer->body_length + length + 1;
-	if (needed > transfer->body_capacity)
-	{
-		size_t		capacity = Max(transfer->body_capacity, FIRST_BODY_BYTES);
-		char	   *grown;
-
-		while (capacity < needed)
-			capacity *= 2;
-		grown = realloc(transfer->body, capacity);
-		if (grown == NULL)
-		{
-			transfer->refusal = REFUSED_MEMORY;
-			return 0;
-		}
-		transfer->body = grown;
-		transfer->body_capacity = capacity;
-	}
-
-	memcpy(transfer->body + transfer->body_length, data, length);
-	transfer->body_length += length;
-	transfer->body[transfer->body_length] = '\0';
-	return length;
-}
-
-/* ---------- the life of one transfer ---------- */
-
-static void
-enter_state(HttpTransfer *transfer, TransferState state)
-{
-	if (transfer->state == TRANSFER_QUEUED || transfer->state == TRANSFER_RUNNING ||
-		transfer->state == TRANSFER_ENDED)
-		dlist_delete(&transfer->node);
-	if (transfer->state == TRANSFER_RUNNING)
-		http.running_count--;
-
-	transfer->state = state;
-	if (state == TRANSFER_QUEUED)
-		dlist_push_tail(&http.queued, &transfer->node);
-	else if (state == TRANSFER_ENDED)
-		dlist_push_tail(&http.ended, &transfer->node);
-	else if (state == TRANSFER_RUNNING)
-	{
-		dlist_push_tail(&http.running, &transfer->node);
-		http.running_count++;
-	}
-}
-
-/* Gives back what libcurl holds for it; the body stays for the caller to read. */
-static void
-release_handle(HttpTransfer *transfer)
-{
-	if (transfer->easy != NULL)
-	{
-		if (transfer->state == TRANSFER_RUNNING)
-			curl_multi_remove_handle(http.multi, transfer->easy);
-		curl_easy_cleanup(transfer->easy);
-		transfer->easy = NULL;
-	}
-	curl_slist_free_all(transfer->headers);
-	transfer->headers = NULL;
-}
-
-static void
-release_body(HttpTransfer *transfer)
-{
-	free(transfer->body);
-	transfer->body = NULL;
-	transfer->body_length = 0;
-	transfer->body_capacity = 0;
-}
-
-/* Memory context callback: the request is about to vanish. */
-static void
-release_transfer(void *arg)
-{
-	HttpTransfer *transfer = arg;
-
-	http_abandon(transfer->request);
-	release_body(transfer);
-}
-
-/* Only printable ASCII: the text can quote a certificate, and goes into the server's log. */
-static void
-set_error(HttpRequest *request, const char *text)
-{
-	strlcpy(request->error, text, sizeof(request->error));
-	for (char *c = request->error; *c != '\0'; c++)
-		if (*c < ' ' || *c > '~')
-			*c = '?';
-}
-
-static void
-end_transfer(HttpTransfer *transfer, HttpFailure failure, const char *error)
-{
-	HttpRequest *request = transfer->request;
-
-	release_handle(transfer);
-	if (failure != HTTP_NO_FAILURE)
-		release_body(transfer);
-
-	request->failure = failure;
-	set_error(request, error);
-	request->response = transfer->body ? transfer->body : transfer->no_body;
-	request->response_length = transfer->body_length;
-	enter_state(transfer, TRANSFER_ENDED);
-}
-
+/* What a connection must not outlive a change of, as one text. */
 static const char *
-error_text(const HttpTransfer *transfer, CURLcode code)
+current_settings(void)
 {
-	return transfer->error[0] != '\0' ? transfer->error : curl_easy_strerror(code);
-}
+	static char settings[SETTINGS_SIZE];
 
-static HttpFailure
-classify(const HttpTransfer *transfer, CURLcode code)
-{
-	switch (code)
-	{
-		case CURLE_OK:
-			return HTTP_NO_FAILURE;
-
-		case CURLE_COULDNT_RESOLVE_HOST:
-			return HTTP_DNS_FAILURE;
-
-		case CURLE_COULDNT_CONNECT:
-		case CURLE_GOT_NOTHING:
-			return HTTP_CONNECT_FAILURE;
-
-		case CURLE_RECV_ERROR:
-		case CURLE_SEND_ERROR:
-			return transfer->header_bytes == 0 ? HTTP_CONNECT_FAILURE : HTTP_BROKEN_ANSWER;
-
-		case CURLE_OPERATION_TIMEDOUT:
-			return HTTP_TIMED_OUT;
-
-		case CURLE_SSL_CONNECT_ERROR:
-		case CURLE_PEER_FAILED_VERIFICATION:
-		case CURLE_SSL_CERTPROBLEM:
-		case CURLE_SSL_CIPHER:
-		case CURLE_SSL_ISSUER_ERROR:
-		case CURLE_SSL_INVALIDCERTSTATUS:
-		case CURLE_SSL_CLIENTCERT:
-			return HTTP_TLS_FAILURE;
-
-		case CURLE_OUT_OF_MEMORY:
-			return HTTP_LOCAL_FAILURE;
-
-		default:
-
-			/*
-			 * Once the request was out, the answer is to blame (cut, encoding,
-			 * HTTP/2, not HTTP at all); before, it is something here (URL, CA
-			 * file, initialization).
-			 */
-			return transfer->sends > 0 ? HTTP_BROKEN_ANSWER : HTTP_LOCAL_FAILURE;
-	}
-}
-
-/* libcurl is done with it: writes down the answer. */
-static void
-finish_transfer(HttpTransfer *transfer, CURLcode code)
-{
-	HttpRequest *request = transfer->request;
-	curl_off_t	body_bytes = 0;
-	long		header_bytes = 0;
-
-	curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &request->status);
-	curl_easy_getinfo(transfer->easy, CURLINFO_SIZE_DOWNLOAD_T, &body_bytes);
-	curl_easy_getinfo(transfer->easy, CURLINFO_HEADER_SIZE, &header_bytes);
-	curl_easy_getinfo(transfer->easy, CURLINFO_TOTAL_TIME, &request->seconds);
-	request->bytes_received = (uint64) body_bytes + (uint64) header_bytes;
-
-	if (code == CURLE_OK)
-		end_transfer(transfer, HTTP_NO_FAILURE, "");
-	else if (transfer->refusal == REFUSED_SIZE)
-		end_transfer(transfer, HTTP_TOO_LARGE, "the answer is larger than allowed");
-	else if (transfer->refusal == REFUSED_MEMORY)
-		end_transfer(transfer, HTTP_LOCAL_FAILURE, "out of memory for the answer");
-	else if (transfer->refusal == REFUSED_RESEND)
-		end_transfer(transfer, HTTP_CONNECT_FAILURE,
-					 "the connection closed before any answer; the request may have arrived and was not sent again");
-	else if (transfer->refusal == REFUSED_ADDRESS && code == CURLE_COULDNT_CONNECT)
-		end_transfer(transfer, HTTP_CONNECT_FAILURE,
-					 "the host name leads to a private or loopback address");
-	else
-		end_transfer(transfer, classify(transfer, code), error_text(transfer, code));
-}
-
-/* ---------- libcurl's options ---------- */
-
-/* An option that cannot be set refuses the request, so no protection is ever missing silently. */
-#define SET(option, value) \
-	do { \
-		if (code == CURLE_OK) \
-			code = curl_easy_setopt(easy, (option), (value)); \
-	} while (0)
-
-static CURLcode
-set_protections(CURL *easy, HttpTransfer *transfer)
-{
-	CURLcode	code = CURLE_OK;
-
-	SET(CURLOPT_PROTOCOLS_STR, "https");
-	SET(CURLOPT_FOLLOWLOCATION, 0L);
-	SET(CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
-	SET(CURLOPT_PROXY, "");		/* also keeps the environment's proxy out */
-	SET(CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
-	SET(CURLOPT_SSL_VERIFYPEER, 1L);
-	SET(CURLOPT_SSL_VERIFYHOST, 2L);
-	if (is_set(smartspace_ca_file))
-		SET(CURLOPT_CAINFO, smartspace_ca_file);
-	if (http.connect_to != NULL)
-		SET(CURLOPT_CONNECT_TO, http.connect_to);
-	SET(CURLOPT_OPENSOCKETFUNCTION, open_socket_callback);
-	SET(CURLOPT_OPENSOCKETDATA, transfer);
-	SET(CURLOPT_PREREQFUNCTION, before_send_callback);
-	SET(CURLOPT_PREREQDATA, transfer);
-
-	SET(CURLOPT_NOSIGNAL, 1L);
-#if LIBCURL_VERSION_NUM >= 0x075700
-	SET(CURLOPT_QUICK_EXIT, 1L);	/* do not join a resolver that hangs */
-	SET(CURLOPT_CA_CACHE_TIMEOUT, CA_CACHE_SECONDS);
-#endif
-	SET(CURLOPT_CONNECTTIMEOUT_MS, (long) smartspace_connect_timeout_ms);
-	SET(CURLOPT_TIMEOUT_MS, (long) smartspace_request_timeout_ms);
-	SET(CURLOPT_LOW_SPEED_LIMIT, (long) smartspace_low_speed_limit);
-	SET(CURLOPT_LOW_SPEED_TIME, (long) smartspace_low_speed_time_s);
-	return code;
-}
-
-static bool
-add_header(HttpTransfer *transfer, const char *line)
-{
-	struct curl_slist *longer = curl_slist_append(transfer->headers, line);
-
-	if (longer == NULL)
-		return false;
-	transfer->headers = longer;
-	return true;
-}
-
-static bool
-has_control_character(const char *text)
-{
-	for (; *text != '\0'; text++)
-		if ((unsigned char) *text < ' ' || *text == 0x7F)
-			return true;
-	return false;
-}
-
-static CURLcode
-set_headers(CURL *easy, HttpTransfer *transfer)
-{
-	const HttpRequest *request = transfer->request;
-	CURLcode	code = CURLE_OK;
-	char		content_type[128];
-
-	/* Without one, libcurl's form type is taken away. Refused if it could smuggle in a header. */
-	if (snprintf(content_type, sizeof(content_type), "Content-Type:%s%s",
-				 request->content_type ? " " : "",
-				 request->content_type ? request->content_type : "") >= (int) sizeof(content_type) ||
-		has_control_character(content_type) ||
-		(request->bearer != NULL && has_control_character(request->bearer)))
-	{
-		strlcpy(transfer->error, "the token or content type is malformed", CURL_ERROR_SIZE);
-		return CURLE_BAD_FUNCTION_ARGUMENT;
-	}
-
-	if (!add_header(transfer, "Accept: application/json") ||
-		!add_header(transfer, "Expect:") ||
-		!add_header(transfer, content_type))
-		return CURLE_OUT_OF_MEMORY;
-
-	SET(CURLOPT_HTTPHEADER, transfer->headers);
-	SET(CURLOPT_USERAGENT, "smartspace_cobot/" SMARTSPACE_COBOT_VERSION);
-	SET(CURLOPT_ACCEPT_ENCODING, "gzip");
-	if (request->bearer != NULL)
-	{
-		SET(CURLOPT_XOAUTH2_BEARER, request->bearer);
-		SET(CURLOPT_HTTPAUTH, (long) CURLAUTH_BEARER);
-	}
-	return code;
-}
-
-static CURLcode
-set_request(CURL *easy, HttpTransfer *transfer)
-{
-	const HttpRequest *request = transfer->request;
-	CURLcode	code = CURLE_OK;
-
-	SET(CURLOPT_URL, request->url);
-	SET(CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_2TLS);
-	if (!is_get(request))
-	{
-		/* A DELETE without a body says nothing of its length, the others send 0. */
-		if (request->body != NULL || strcmp(request->method, "DELETE") != 0)
-		{
-			SET(CURLOPT_POSTFIELDSIZE_LARGE,
-				(curl_off_t) (request->body ? request->body_length : 0));
-			SET(CURLOPT_POSTFIELDS, request->body ? request->body : "");
-		}
-		SET(CURLOPT_CUSTOMREQUEST, request->method);
-	}
-
-	SET(CURLOPT_PRIVATE, transfer);
-	SET(CURLOPT_ERRORBUFFER, transfer->error);
-	SET(CURLOPT_HEADERFUNCTION, header_callback);
-	SET(CURLOPT_HEADERDATA, transfer);
-	SET(CURLOPT_WRITEFUNCTION, body_callback);
-	SET(CURLOPT_WRITEDATA, transfer);
-	return code;
-}
-
-/* ---------- what the process owns ---------- */
-
-/* A connection must not outlive any of these. */
-static void
-describe_settings(char *settings)
-{
-	snprintf(settings, SETTINGS_SIZE, "%d\n%s\n%s", smartspace_max_connections,
+	snprintf(settings, sizeof(settings), "%d\n%s\n%s", smartspace_max_connections,
 			 smartspace_connect_to ? smartspace_connect_to : "",
 			 smartspace_ca_file ? smartspace_ca_file : "");
-}
-
-static bool
-settings_changed(void)
-{
-	char		settings[SETTINGS_SIZE];
-
-	describe_settings(settings);
-	return strcmp(settings, http.made_for) != 0;
+	return settings;
 }
 
 /* Closes all connections; nothing may be running. */
@@ -698,7 +220,7 @@ set_connect_to(void)
 {
 	char		any_host_to[SETTINGS_SIZE];
 
-	if (!is_set(smartspace_connect_to))
+	if (!http_setting_is_set(smartspace_connect_to))
 		return true;
 	snprintf(any_host_to, sizeof(any_host_to), "::%s", smartspace_connect_to);
 	http.connect_to = curl_slist_append(NULL, any_host_to);
@@ -714,26 +236,22 @@ set_multi_options(void)
 		curl_multi_setopt(http.multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long) http.slots) == CURLM_OK;
 }
 
-/* What a parent process left behind is not ours: its descriptors stay as they are. */
-static void
-open_process(void)
+static bool
+open_epoll(void)
 {
-	if (http.pid == MyProcPid)
-		return;
-	memset(&http, 0, sizeof(http));
-	http.pid = MyProcPid;
-	http.epoll_fd = -1;
-	http.timer_due_us = NO_TIME;
-	dlist_init(&http.queued);
-	dlist_init(&http.running);
-	dlist_init(&http.ended);
+	if (http.epoll_fd >= 0)
+		return true;
+	if (!AcquireExternalFD())
+		return false;
+	http.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (http.epoll_fd < 0)
+		ReleaseExternalFD();
+	return http.epoll_fd >= 0;
 }
 
 /*
- * The epoll descriptor and the set in which it is waited for. They come before
- * the connections' reservations, which may take all that is left. An error is
- * swallowed: nothing but descriptors or memory can fail here, and the contract
- * is that such a failure ends the request and not the statement.
+ * An error is swallowed: nothing but descriptors or memory can fail here, and
+ * the contract is that such a failure ends the request and not the statement.
  */
 static bool
 open_wait_set(void)
@@ -741,17 +259,8 @@ open_wait_set(void)
 	MemoryContext context = CurrentMemoryContext;
 	WaitEventSet *volatile set = NULL;
 
-	if (http.epoll_fd < 0)
-	{
-		if (!AcquireExternalFD())
-			return false;
-		http.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-		if (http.epoll_fd < 0)
-		{
-			ReleaseExternalFD();
-			return false;
-		}
-	}
+	if (http.wait_set != NULL)
+		return true;
 
 	PG_TRY();
 	{
@@ -777,17 +286,18 @@ open_wait_set(void)
 static const char *
 open_multi(void)
 {
-	if (!http.initialized && curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+	/* libcurl counts these calls; all but the first do nothing. */
+	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
 		return "libcurl could not be initialized";
-	http.initialized = true;
 
-	if ((http.wait_set == NULL && !open_wait_set()) || !reserve_slots())
+	/* Waiting comes first: the slots may take all the descriptors that are left. */
+	if (!open_epoll() || !open_wait_set() || !reserve_slots())
 	{
 		close_multi();
 		return "too many open files in this server process";
 	}
 
-	describe_settings(http.made_for);
+	strlcpy(http.made_for, current_settings(), sizeof(http.made_for));
 	http.multi = curl_multi_init();
 	if (http.multi != NULL && set_connect_to() && set_multi_options())
 		return NULL;
@@ -795,38 +305,26 @@ open_multi(void)
 	return "out of memory or descriptors for a multi handle";
 }
 
-static void
+/* ---------- making progress ---------- */
+
+/* Returns NULL, or in words why the transfer does not run. */
+static const char *
 run_transfer(HttpTransfer *transfer)
 {
-	CURLcode	code;
-	CURLMcode	multi_code;
+	const char *problem = http_transfer_open(transfer, http.connect_to);
 	sigset_t	saved;
 
-	transfer->easy = curl_easy_init();
-	if (transfer->easy == NULL)
-	{
-		end_transfer(transfer, HTTP_LOCAL_FAILURE, "out of memory for a request");
-		return;
-	}
-
-	code = set_protections(transfer->easy, transfer);
-	if (code == CURLE_OK)
-		code = set_headers(transfer->easy, transfer);
-	if (code == CURLE_OK)
-		code = set_request(transfer->easy, transfer);
-	if (code != CURLE_OK)
-	{
-		end_transfer(transfer, HTTP_LOCAL_FAILURE, error_text(transfer, code));
-		return;
-	}
+	if (problem != NULL)
+		return problem;
 
 	block_signals(&saved);
-	multi_code = curl_multi_add_handle(http.multi, transfer->easy);
-	restore_signals(&saved);
-	if (multi_code == CURLM_OK)
-		enter_state(transfer, TRANSFER_RUNNING);
-	else
-		end_transfer(transfer, HTTP_LOCAL_FAILURE, curl_multi_strerror(multi_code));
+	CURLMcode	code = curl_multi_add_handle(http.multi, transfer->easy);
+
+	sigprocmask(SIG_SETMASK, &saved, NULL);
+	if (code != CURLM_OK)
+		return curl_multi_strerror(code);
+	enter_state(transfer, TRANSFER_RUNNING);
+	return NULL;
 }
 
 /*
@@ -842,7 +340,7 @@ run_queued(void)
 		HttpTransfer *transfer = dlist_head_element(HttpTransfer, node, &http.queued);
 		const char *problem = NULL;
 
-		if (http.multi != NULL && settings_changed())
+		if (http.multi != NULL && strcmp(http.made_for, current_settings()) != 0)
 		{
 			if (http.running_count > 0)
 				return;
@@ -850,16 +348,15 @@ run_queued(void)
 		}
 		if (http.multi == NULL)
 			problem = open_multi();
-		if (problem != NULL)
-			end_transfer(transfer, HTTP_LOCAL_FAILURE, problem);
-		else if (http.running_count < http.slots)
-			run_transfer(transfer);
-		else
+		if (problem == NULL && http.running_count >= http.slots)
 			return;
+
+		if (problem == NULL)
+			problem = run_transfer(transfer);
+		if (problem != NULL)
+			fail_locally(transfer, problem);
 	}
 }
-
-/* ---------- making progress ---------- */
 
 static void
 collect_finished(void)
@@ -870,11 +367,16 @@ collect_finished(void)
 	while ((message = curl_multi_info_read(http.multi, &left)) != NULL)
 	{
 		CURLcode	code = message->data.result;
-		char	   *transfer = NULL;
+		char	   *private = NULL;
 
-		if (message->msg == CURLMSG_DONE &&
-			curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &transfer) == CURLE_OK)
-			finish_transfer((HttpTransfer *) transfer, code);
+		if (message->msg != CURLMSG_DONE ||
+			curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &private) != CURLE_OK)
+			continue;
+
+		HttpTransfer *transfer = (HttpTransfer *) private;
+
+		enter_state(transfer, TRANSFER_ENDED);
+		http_transfer_finish(transfer, code);
 	}
 }
 
@@ -885,8 +387,7 @@ fail_running(CURLMcode code)
 	const char *error = http.socket_errno != 0 ? strerror(http.socket_errno) : curl_multi_strerror(code);
 
 	while (!dlist_is_empty(&http.running))
-		end_transfer(dlist_head_element(HttpTransfer, node, &http.running),
-					 HTTP_LOCAL_FAILURE, error);
+		fail_locally(dlist_head_element(HttpTransfer, node, &http.running), error);
 	http.socket_errno = 0;
 	close_multi();
 }
@@ -899,12 +400,11 @@ make_progress(void)
 	CURLMcode	code = CURLM_OK;
 	sigset_t	saved;
 	int			running;
-	int			ready;
 
 	if (http.running_count == 0)
 		return;
 
-	ready = epoll_wait(http.epoll_fd, events, lengthof(events), 0);
+	int			ready = epoll_wait(http.epoll_fd, events, lengthof(events), 0);
 
 	block_signals(&saved);
 	for (int i = 0; i < ready && code == CURLM_OK; i++)
@@ -923,12 +423,32 @@ make_progress(void)
 		http.timer_due_us = NO_TIME;
 		code = curl_multi_socket_action(http.multi, CURL_SOCKET_TIMEOUT, 0, &running);
 	}
-	restore_signals(&saved);
+	sigprocmask(SIG_SETMASK, &saved, NULL);
 
 	if (code == CURLM_OK)
 		collect_finished();
 	else
 		fail_running(code);
+}
+
+/* ---------- waiting ---------- */
+
+/* Until the deadline, or sooner if libcurl's timer is due; -1 if there is neither. */
+static long
+sleep_ms(int64 deadline_us)
+{
+	int64		until_us = deadline_us;
+
+	if (http.running_count > 0 && http.timer_due_us != NO_TIME &&
+		(until_us == NO_TIME || http.timer_due_us < until_us))
+		until_us = http.timer_due_us;
+	if (until_us == NO_TIME)
+		return -1;
+
+	/* rounded up: waking too early would mean spinning */
+	int64		left_ms = (until_us - now_us() + 999) / 1000;
+
+	return (long) Min(Max(left_ms, 0), INT_MAX);
 }
 
 /*
@@ -938,38 +458,24 @@ make_progress(void)
 static bool
 wait_for_events(int64 deadline_us)
 {
-	WaitEvent	events[2];
-	bool		latch_was_set = false;
-	int64		until_us = deadline_us;
-	long		timeout_ms = -1;
-
-	if (http.running_count > 0 && http.timer_due_us != NO_TIME &&
-		(until_us == NO_TIME || http.timer_due_us < until_us))
-		until_us = http.timer_due_us;
-	if (until_us != NO_TIME)
-	{
-		/* rounded up: waking too early would mean spinning */
-		int64		left_ms = (until_us - now_us() + 999) / 1000;
-
-		timeout_ms = (long) Min(Max(left_ms, 0), INT_MAX);
-	}
+	long		timeout_ms = sleep_ms(deadline_us);
+	int			what = 0;
 
 	if (http.running_count > 0)
 	{
-		int			count = WaitEventSetWait(http.wait_set, timeout_ms, events,
-											 lengthof(events), PG_WAIT_EXTENSION);
+		WaitEvent	event;		/* a latch that is set comes first */
 
-		for (int i = 0; i < count; i++)
-			latch_was_set |= (events[i].events & WL_LATCH_SET) != 0;
+		if (WaitEventSetWait(http.wait_set, timeout_ms, &event, 1, PG_WAIT_EXTENSION) > 0)
+			what = event.events;
 	}
-	else
-		latch_was_set = (WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-								   timeout_ms, PG_WAIT_EXTENSION) & WL_LATCH_SET) != 0;
+	else						/* there may be no wait set */
+		what = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 timeout_ms, PG_WAIT_EXTENSION);
 
-	if (latch_was_set)
+	if (what & WL_LATCH_SET)
 		ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
-	return latch_was_set;
+	return (what & WL_LATCH_SET) != 0;
 }
 
 /*
@@ -1032,35 +538,31 @@ http_start(HttpRequest *request)
 	run_queued();
 }
 
-/*
- * With a timeout it also returns early, and 0, when the latch was set: whoever
- * set it may have had news for the caller, who then looks and calls again.
- */
+/* Returns early for the latch, because whoever set it may have had news for the caller. */
 int
 http_wait(long timeout_ms)
 {
-	int64		deadline_us;
+	const bool	has_deadline = timeout_ms >= 0;
 	bool		over = false;
 
 	open_process();
 	CHECK_FOR_INTERRUPTS();
-	deadline_us = timeout_ms < 0 ? NO_TIME : now_us() + (int64) timeout_ms * 1000;
+
+	int64		deadline_us = has_deadline ? now_us() + (int64) timeout_ms * 1000 : NO_TIME;
 
 	for (;;)
 	{
-		int			finished;
-
 		run_queued();
-		finished = deliver_ended();
-		if (finished > 0 || over)
-			return finished;
-		if (timeout_ms < 0 && http.running_count == 0 && dlist_is_empty(&http.ended))
-			return 0;
 
-		over = wait_for_events(deadline_us) && timeout_ms >= 0;
+		int			finished = deliver_ended();
+
+		if (finished > 0 || over || (!has_deadline && http.running_count == 0))
+			return finished;
+
+		bool		latch_was_set = wait_for_events(deadline_us);
+
 		make_progress();
-		if (timeout_ms >= 0 && now_us() >= deadline_us)
-			over = true;
+		over = has_deadline && (latch_was_set || now_us() >= deadline_us);
 	}
 }
 
@@ -1089,25 +591,8 @@ http_abandon(HttpRequest *request)
 {
 	HttpTransfer *transfer = request->transfer;
 
-	release_handle(transfer);
-	if (!request->done)
-		release_body(transfer);
 	enter_state(transfer, TRANSFER_DELIVERED);
-}
-
-const char *
-http_library_version(void)
-{
-	static char words[256];
-	const curl_version_info_data *info = curl_version_info(CURLVERSION_NOW);
-	const char *resolver = "blocking resolver: a cancel waits for DNS";
-
-	if (info->ares != NULL)
-		resolver = "c-ares resolver";
-	else if (info->features & CURL_VERSION_ASYNCHDNS)
-		resolver = "threaded resolver";
-
-	snprintf(words, sizeof(words), "libcurl %s, %s, %s", info->version,
-			 info->ssl_version ? info->ssl_version : "no TLS", resolver);
-	return words;
+	http_transfer_free_handle(transfer);
+	if (!request->done)
+		http_transfer_free_body(transfer);
 }

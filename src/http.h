@@ -13,6 +13,9 @@
  * palloc'd in the given memory context; everything libcurl allocates for it is
  * released by a reset callback of that context, also after an error. So delete
  * or reset that context as soon as the answers are used: bodies are large.
+ *
+ * A host name that leads to a private, loopback or link-local address is refused
+ * (HTTP_CONNECT_FAILURE), unless smartspace_cobot.connect_to is set.
  */
 #ifndef SMARTSPACE_HTTP_H
 #define SMARTSPACE_HTTP_H
@@ -21,10 +24,12 @@ typedef enum HttpFailure
 {
 	HTTP_NO_FAILURE,			/* a whole answer arrived: see status */
 	HTTP_DNS_FAILURE,			/* the host name could not be resolved */
-	HTTP_CONNECT_FAILURE,		/* refused, unreachable, or closed before any answer */
+	HTTP_CONNECT_FAILURE,		/* refused, unreachable, or closed before any answer; so a
+								 * request other than GET may have been carried out */
 	HTTP_TLS_FAILURE,			/* handshake, certificate or host name */
 	HTTP_TIMED_OUT,				/* connect, total or low-speed timeout */
-	HTTP_TOO_LARGE,				/* more than response_limit_bytes after decompression */
+	HTTP_TOO_LARGE,				/* more than response_limit_bytes after decompression, or
+								 * more than 64 kB of headers */
 	HTTP_BROKEN_ANSWER,			/* cut in the middle, bad encoding, not HTTP */
 	HTTP_LOCAL_FAILURE			/* out of memory, descriptors, or a bad CA file here */
 } HttpFailure;
@@ -51,7 +56,7 @@ struct HttpRequest
 	HttpFailure failure;
 	char		error[256];		/* what libcurl said; no URL, no token */
 	long		status;			/* HTTP status, 0 if none arrived */
-	char	   *response;		/* body, decompressed, NUL-terminated; never NULL once done */
+	char	   *response;		/* body, decompressed, NUL-terminated; "" on any failure */
 	size_t		response_length;
 	char		content_type_received[128]; /* "" if none */
 	char		retry_after[64];	/* raw header, "" if none */
@@ -59,7 +64,7 @@ struct HttpRequest
 	uint64		bytes_received; /* header and body bytes on the wire */
 	double		seconds;
 
-	struct HttpTransfer *transfer;	/* http.c's own */
+	struct HttpTransfer *transfer;	/* http_internal.h */
 };
 
 /*
@@ -73,15 +78,18 @@ extern HttpRequest *http_request_create(MemoryContext context, const char *metho
  * Hands a request to the multi handle, or queues it while
  * smartspace_cobot.max_connections are busy. The request's own clocks start
  * when it is handed over. A local failure is reported in the request, not
- * thrown.
+ * thrown; like every other end, it makes the request done in the next
+ * http_wait().
  */
 extern void http_start(HttpRequest *request);
 
 /*
  * Lets transfers make progress for at most timeout_ms (-1: until something
- * finishes) and returns how many requests finished. With nothing under way it
- * still sleeps for timeout_ms (>= 0), so callers can wait for a retry time.
- * Interruptible: throws the server's own error for cancel, timeout and die.
+ * finishes) and returns how many requests finished. With nothing under way, -1
+ * returns at once, but a timeout is still slept, so callers can wait for a retry
+ * time. With a timeout it may return 0 early, when the latch was set: such
+ * callers loop until their deadline. Interruptible: throws the server's own
+ * error for cancel, timeout and die.
  */
 extern int	http_wait(long timeout_ms);
 
