@@ -145,7 +145,11 @@ hash_text(const SyncRun *run, const char *text, size_t length)
 							   (uint64) run->integration.hash_seed + RECORD_FORMAT);
 }
 
-/* Appends one member's record, already read, to the plan. */
+/*
+ * Appends one member's record, already read, to the plan. Whoever was missing in
+ * the list of members may be missing in that of custom fields for the same
+ * reason: that is no evidence that the field was emptied.
+ */
 static bool
 plan_member(const SyncSnapshot *snapshot, SyncPlan *plan, const MemberSource *source,
 			const CobotValue *record, const char *individual_access, DateADT today)
@@ -155,7 +159,7 @@ plan_member(const SyncSnapshot *snapshot, SyncPlan *plan, const MemberSource *so
 	bool		has_ended = source->asked_by_id && !end->is_null && end->integer < today;
 	Datum		values[] = {
 		Int64GetDatum((int64) source->hash),
-		BoolGetDatum(snapshot->field_values == NULL),
+		BoolGetDatum(snapshot->field_values == NULL || (source->asked_by_id && source->fields == NULL)),
 		individual_access ? CStringGetTextDatum(individual_access) : (Datum) 0,
 		BoolGetDatum(has_ended)
 	};
@@ -450,12 +454,13 @@ sync_compare(SyncRun *run, const SyncSnapshot *snapshot, SyncPlan *plan)
 
 	QueryArg	args[] = {query_int64(run->integration.id), query_bool(run->reread)};
 
+	/* Who vanished comes in random order, so that those who are still there do not crowd out the others for ever. */
 	query_run("SELECT i.place, m.id, m.cobot_id, i.source_hash"
 			  " FROM incoming i FULL JOIN (SELECT id, cobot_id, source_hash, departed_at"
 			  "  FROM smartspace.cobot_membership WHERE integration_id = $1) m ON m.cobot_id = i.cobot_id"
 			  " WHERE i.place >= 0 AND (m.id IS NULL OR $2 OR m.source_hash IS DISTINCT FROM i.source_hash)"
 			  " OR i.cobot_id IS NULL AND m.departed_at IS NULL"
-			  " ORDER BY i.place, m.id", lengthof(args), args);
+			  " ORDER BY i.place, pg_catalog.random()", lengthof(args), args);
 	sync_rows_free(listed);
 	read_changed_members(run, snapshot, plan, &fields);
 	return true;
