@@ -263,6 +263,50 @@ check_failure('another space', fault => { match => { path => '/api/spaces/demo-s
 		body => '{"id":"other","name":"Other","time_zone_name":"Asia/Tokyo"}' },
 	result => 'incomplete', reason => 'bad_answer', message => qr/^the subdomain "demo-space" belongs to another space now: "Other"$/);
 
+# --- custom fields that cannot be used cost no member their groups, and keep nobody else from being synchronised ---
+foreach my $case (
+	[ 'custom fields: HTTP 403', '/api/custom_fields', { status => 403 }, 'custom_field_unreadable', qr/^could not read the custom fields of "demo-space": the token is not allowed/ ],
+	[ 'definitions: HTTP 403', '/api/space/custom_fields', { status => 403 }, 'custom_field_unreadable', qr/^could not read the custom field definitions of "demo-space": / ],
+	[ 'definitions: none', '/api/space/custom_fields', { body => '[]' }, 'custom_field_missing', qr/^The space has no custom field of this name\.$/ ],
+	[ 'definitions: ours is not there', '/api/space/custom_fields', { body => '[{"id":"f1","label":"Phone"}]' }, 'custom_field_missing', qr/^The space has no custom field/ ],
+	[ 'definitions: ours is there twice', '/api/space/custom_fields', { body => qq([{"id":"f1","label":"$field"},{"id":"f2","label":"$field"}]) },
+		'custom_field_ambiguous', qr/^The space has 2 custom fields of this name\.$/ ],
+	[ 'definitions: one without id', '/api/space/custom_fields', { body => '[{"label":"Phone"}]' }, 'custom_field_unreadable', qr/^custom_fields\[0\]\.id is missing/ ])
+{
+	my ($name, $path, $fault, $problem, $detail) = @$case;
+
+	subtest $name => sub {
+		my $individual = 'SELECT m.cobot_id, m.individual_access FROM smartspace.cobot_membership m ORDER BY 1; SELECT g.xmin, g.* FROM smartspace.user_group_member g ORDER BY 3, 4, 5';
+
+		check_recovery();
+		my $before = $t->sql($individual);
+		$t->cobot->set_field('demo-space', $_, $field => 'Nowhere') foreach @members[ 1, 3 .. 5 ];
+		$t->cobot->patch_member('demo-space', $renamed, name => 'Name ' . ++$changes);
+		$t->cobot->fault(match => { path => $path }, times => 0, %$fault);
+		my $run = $t->sync($space);
+
+		is($run->{result}, 'ok_with_problems', 'the run has problems');
+		is($t->sql($individual), $before, 'everybody keeps their individual access, no grant was written');
+		is($t->sql("SELECT state FROM smartspace.cobot_integration WHERE id = $space"), 'connected', 'the integration stays connected');
+		my $shown = $t->row("SELECT * FROM smartspace.cobot_problem WHERE integration_id = $space AND problem LIKE 'custom%'");
+		is("$shown->{problem}: $shown->{subject}", "$problem: custom field $field", 'cobot_problem shows the problem');
+		like($shown->{detail}, $detail, '... what it is');
+		like($shown->{advice}, qr/Until then members keep the groups they had\.$/, '... and what to do');
+		is($t->sql("SELECT name FROM smartspace.cobot_membership WHERE cobot_id = '$renamed'"), "Name $changes", 'everything else is synchronised');
+
+		$before = contents();
+		$t->sync($space);
+		is(contents(), $before, 'the same again writes nothing');
+
+		$t->cobot->clear_faults;
+		$t->cobot->set_field('demo-space', $moved, $field => 'Workshop');
+		$t->cobot->set_field('demo-space', $members[$_], $field => 'staff, Workshop') foreach 3 .. 5;
+		check_recovery();
+		is($t->sql("SELECT count(*) FROM smartspace.cobot_problem WHERE problem LIKE 'custom%'"), 0, 'the problem is gone');
+		is($t->groups_of($moved), 'Front door (plan), Workshop (individual)', 'individual access follows again');
+	};
+}
+
 # --- redirects are not followed: nobody else gets the token ---
 foreach my $status (301, 302, 307, 308)
 {
