@@ -567,26 +567,6 @@ http_wait(long timeout_ms)
 }
 
 void
-http_perform(HttpRequest **requests, int count)
-{
-	PG_TRY();
-	{
-		for (int i = 0; i < count; i++)
-			http_start(requests[i]);
-		for (int i = 0; i < count; i++)
-			while (requests[i]->transfer->state < TRANSFER_DELIVERED)
-				http_wait(-1);
-	}
-	PG_CATCH();
-	{
-		for (int i = 0; i < count; i++)
-			http_abandon(requests[i]);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-}
-
-void
 http_abandon(HttpRequest *request)
 {
 	HttpTransfer *transfer = request->transfer;

@@ -9,7 +9,7 @@
  * a ProcSignalBarrier (so an unrelated DROP DATABASE goes through).
  *
  * Life of a request: http_request_create(), fill in the "asked" part,
- * http_start() or http_perform(), read the "answered" part. The struct is
+ * http_start() and http_wait() until done, read the "answered" part. The struct is
  * palloc'd in the given memory context; everything libcurl allocates for it is
  * released by a reset callback of that context, also after an error. So delete
  * or reset that context as soon as the answers are used: bodies are large.
@@ -92,12 +92,6 @@ extern void http_start(HttpRequest *request);
  * error for cancel, timeout and die.
  */
 extern int	http_wait(long timeout_ms);
-
-/*
- * Starts the requests and waits until each is done. On error or cancel all of
- * them are abandoned before the error goes on.
- */
-extern void http_perform(HttpRequest **requests, int count);
 
 /* Takes a request off the wire; harmless for one that is done or was never started. */
 extern void http_abandon(HttpRequest *request);
