@@ -12,6 +12,8 @@
 
 #include "cobot_client.h"
 
+#define REQUEST_ID_LIMIT 40		/* shorter than Cobot's tokens, longer than a UUID */
+
 /* What an outcome means to people and programs. */
 typedef struct OutcomeWords
 {
@@ -133,6 +135,17 @@ cobot_failure_message(const CobotCall *call)
 	return psprintf("could not %s %s: %s", verb, call->subject, outcome_words[call->outcome].words);
 }
 
+/*
+ * Facts: a request id is a UUID. A header that is longer, or has the token in it
+ * (a gateway that repeats what it was sent), is not shown.
+ */
+static bool
+is_showable_request_id(const char *text, const char *token)
+{
+	return text[0] != '\0' && strlen(text) <= REQUEST_ID_LIMIT &&
+		(token == NULL || strstr(text, token) == NULL);
+}
+
 char *
 cobot_failure_detail(const CobotCall *call)
 {
@@ -146,7 +159,7 @@ cobot_failure_detail(const CobotCall *call)
 		appendStringInfoString(&detail, "No answer");
 	appendStringInfo(&detail, " after %d %s", call->attempts,
 					 call->attempts == 1 ? "attempt" : "attempts");
-	if (request->request_id[0] != '\0')
+	if (is_showable_request_id(request->request_id, call->client->token))
 		appendStringInfo(&detail, "; request id %s", request->request_id);
 	appendStringInfoChar(&detail, '.');
 
