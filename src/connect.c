@@ -49,13 +49,19 @@ typedef struct Connection
  * Takes the statement that is running out of pg_stat_activity and out of the
  * STATEMENT line of errors, because it may hold a secret as a literal. (What
  * log_statement and log_min_duration_statement write is out of reach; the README
- * tells to use a bind parameter.)
+ * tells to use a bind parameter.) Also silences the CONTEXT of the callers, since
+ * PL/pgSQL quotes the statement there. Returns their error_context_stack, to be
+ * put back before the function returns; after an error whoever catches it does.
  */
-static void
+static ErrorContextCallback *
 hide_statement(void)
 {
+	ErrorContextCallback *callers = error_context_stack;
+
 	debug_query_string = "<hidden: the statement may hold a secret>";
 	pgstat_report_activity(STATE_RUNNING, debug_query_string);
+	error_context_stack = NULL;
+	return callers;
 }
 
 static void
@@ -127,8 +133,7 @@ optional_text(FunctionCallInfo fcinfo, int arg)
 Datum
 connect_create_integration(PG_FUNCTION_ARGS)
 {
-	hide_statement();
-
+	ErrorContextCallback *callers = hide_statement();
 	char	   *name = required_text(fcinfo, 0, "name");
 	char	   *subdomain = required_text(fcinfo, 1, "subdomain");
 	char	   *client_id = optional_text(fcinfo, 2);
@@ -175,6 +180,7 @@ connect_create_integration(PG_FUNCTION_ARGS)
 		explicit_bzero(client_secret, strlen(client_secret));
 	}
 	SPI_finish();
+	error_context_stack = callers;
 	PG_RETURN_INT64(id);
 }
 
@@ -414,8 +420,8 @@ connect_token(PG_FUNCTION_ARGS)
 {
 	Connection	connection = {0};
 	TupleDesc	tupdesc;
+	ErrorContextCallback *callers = hide_statement();
 
-	hide_statement();
 	PreventCommandIfReadOnly("cobot_connect_token()");
 	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
@@ -451,6 +457,7 @@ connect_token(PG_FUNCTION_ARGS)
 	integration_wipe(&connection.integration);
 	SPI_finish();
 	MemoryContextDelete(context);
+	error_context_stack = callers;
 	PG_RETURN_DATUM(result);
 }
 
