@@ -79,7 +79,14 @@ attempt('connect: unknown token', "SELECT smartspace.cobot_connect_token($space,
 attempt('connect: admin rights are missing', "SELECT smartspace.cobot_connect_token($space, '$token{member}')", '42501');
 attempt('connect: fails afterwards', "SELECT state, 1 / (state = 'x')::int FROM smartspace.cobot_connect_token($space, '$token{admin}')", '22012');
 attempt('connect: prepared', "PREPARE c (bigint, text) AS SELECT smartspace.cobot_connect_token(\$1, \$2);\nEXECUTE c ($space, '$unknown_token')", '28000');
-attempt('connect: in a block', "\\set token $unknown_token\nSELECT set_config('my.token', :'token', false) IS NULL;\n"
+attempt('connect: in a block', "DO \$\$BEGIN PERFORM smartspace.cobot_connect_token($space, '$unknown_token'); END\$\$", '28000');
+attempt('create: in a block', "DO \$\$BEGIN PERFORM smartspace.cobot_create_integration('Loft', 'www', 'client', '$refused_secret'); END\$\$", '22023');
+like(attempt('connect: caught in a block', "DO \$\$BEGIN PERFORM smartspace.cobot_connect_token($space, '$unknown_token');\n"
+	  . "EXCEPTION WHEN OTHERS THEN RAISE EXCEPTION 'caught'; END\$\$", 'P0001')->{err}, qr/CONTEXT:  PL\/pgSQL function inline_code_block line 2 at RAISE/,
+	'after a caught error CONTEXT is complete');
+like($t->try("DO \$\$BEGIN PERFORM smartspace.cobot_create_integration('Temporary', 'temporary'); RAISE EXCEPTION 'later'; END\$\$")->{err},
+	qr/CONTEXT:  PL\/pgSQL function inline_code_block line 1 at RAISE/, 'and after success');
+attempt('connect: from a variable', "\\set token $unknown_token\nSELECT set_config('my.token', :'token', false) IS NULL;\n"
 	  . "DO \$\$BEGIN PERFORM smartspace.cobot_connect_token($space, current_setting('my.token')); END\$\$", '28000');
 
 # --- when Cobot repeats the token in what it answers ---
