@@ -10,12 +10,14 @@
  *	 1. read the list; every element must be understood
  *	 2. stop if the label is there (once: fine; more often: ambiguous)
  *	 3. read again; start over if anything differs, three times at most
- *	 4. write what was read, element by element as it came, plus the new label
- *	 5. read again, whatever the write answered, and compare
+ *	 4. read the members' values; stop if one belongs to a field that is not in
+ *		the list, for then the list is not all there is (say, empty by accident)
+ *	 5. write what was read, element by element as it came, plus the new label
+ *	 6. read again, whatever the write answered, and compare
  *
  * The list that is written is never shorter than what was just read, and
  * nothing is written after a failed read. What remains is a change by somebody
- * else between steps 3 and 4, some milliseconds; Cobot offers no way to exclude
+ * else between steps 3 and 5, some milliseconds; Cobot offers no way to exclude
  * it.
  */
 #include "postgres.h"
@@ -111,6 +113,60 @@ read_list(CobotClient *client, CustomFieldList *list, CustomFieldResult *result)
 	return false;
 }
 
+/* True if every field in a member's record of values is in the list. */
+static bool
+knows_fields_of(const CustomFieldList *list, const cJSON *record)
+{
+	const cJSON *fields = cJSON_GetObjectItemCaseSensitive(record, "fields");
+	const cJSON *field;
+
+	if (!cJSON_IsArray(fields))
+		return false;
+	cJSON_ArrayForEach(field, fields)
+	{
+		const char *id = text_of(field, "id");
+		const cJSON *element = list->tree->child;
+
+		while (id && element && strcmp(text_of(element, "id"), id) != 0)
+			element = element->next;
+		if (id == NULL || element == NULL)
+			return false;
+	}
+	return true;
+}
+
+/* Step 4. False with *result unless no member has a value of a field that the list lacks. */
+static bool
+is_complete(CobotClient *client, const CustomFieldList *list, CustomFieldResult *result)
+{
+	CobotCall  *call = cobot_ask_custom_fields(client);
+
+	cobot_perform(&call, 1);
+	if (call->outcome != COBOT_OK)
+	{
+		*result = failed_call(call);
+		return false;
+	}
+	for (size_t i = 0; i < call->elements.count; i++)
+	{
+		const JsonElement *element = &call->elements.element[i];
+		JsonError	error;
+		cJSON	   *record = json_parse(element->text, element->length, "", &error);
+		bool		known = knows_fields_of(list, record);
+
+		cJSON_Delete(record);
+		if (!known)
+		{
+			*result = failed(pstrdup("Cobot's list of custom fields lacks some that members have values of, so it is left alone"),
+							 psprintf("See the custom fields of the member \"%s\".", element->id ? element->id : ""),
+							 "Try again later. If it stays, create the custom field by hand in Cobot.",
+							 ERRCODE_PROTOCOL_VIOLATION);
+			return false;
+		}
+	}
+	return true;
+}
+
 /* Labels of fields in before that after lacks (by id, with the same label); NULL if none. */
 static char *
 lost_fields(const CustomFieldList *before, const CustomFieldList *after)
@@ -134,7 +190,7 @@ lost_fields(const CustomFieldList *before, const CustomFieldList *after)
 	return lost.len > 0 ? lost.data : NULL;
 }
 
-/* Steps 4 and 5. */
+/* Steps 5 and 6. */
 static CustomFieldResult
 append_field(CobotClient *client, const CustomFieldList *before, const char *label)
 {
@@ -188,7 +244,11 @@ custom_field_ensure(CobotClient *client, const char *label)
 		if (!read_list(client, &second, &result))
 			return result;
 		if (cJSON_Compare(first.tree, second.tree, true))
+		{
+			if (!is_complete(client, &second, &result))
+				return result;
 			return append_field(client, &second, label);
+		}
 	}
 	return failed(pstrdup("the custom fields are being changed by somebody else, so they are left alone"), NULL,
 				  "Try again in a minute.", ERRCODE_OBJECT_IN_USE);

@@ -40,7 +40,7 @@ typedef struct CustomFieldResult
 } CustomFieldResult;
 
 /*
- * Makes sure that the space has a field of this label. Asks Cobot two to five
+ * Makes sure that the space has a field of this label. Asks Cobot one to nine
  * times. See custom_field.c for the procedure.
  */
 extern CustomFieldResult custom_field_ensure(CobotClient *client, const char *label);
