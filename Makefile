@@ -18,7 +18,7 @@ DATA_built = $(EXTENSION_SCRIPT)
 
 REGRESS = install grants problems privileges
 REGRESS_OPTS = --inputdir=. --load-extension=smartspace_cobot
-ISOLATION = membership_assignment identifier_field switch_membership
+ISOLATION = membership_assignment identifier_field switch_membership group_deletion repeatable_read
 ISOLATION_OPTS = --inputdir=test/isolation --load-extension=smartspace_cobot
 EXTRA_CLEAN = test/unit/unit_*.o
 
