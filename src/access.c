@@ -270,9 +270,11 @@ follow_everything(Datum integration, bool is_null)
 }
 
 /*
- * Trigger function. BEFORE STATEMENT on user_group takes the lock early, ahead
+ * Trigger function. BEFORE STATEMENT takes the lock on identifiers early, ahead
  * of the row locks, so that a synchronisation which makes a grant for a group
- * never waits for somebody who waits for it. AFTER STATEMENT follows the change.
+ * never waits for somebody who waits for it. On user_group_assignment the shared
+ * lock keeps out those who delete groups: their cascade takes the locks of grants
+ * in no order. AFTER STATEMENT follows the change.
  */
 Datum
 access_follow(PG_FUNCTION_ARGS)
@@ -288,7 +290,7 @@ access_follow(PG_FUNCTION_ARGS)
 
 	if (TRIGGER_FIRED_BEFORE(trigdata->tg_event))
 	{
-		lock_identifiers(true);
+		lock_identifiers(strcmp(table, "user_group") == 0);
 		return PointerGetDatum(NULL);
 	}
 

@@ -120,6 +120,8 @@ CREATE TRIGGER access_follow_insert AFTER INSERT ON smartspace.cobot_membership
 CREATE TRIGGER access_follow_update AFTER UPDATE ON smartspace.cobot_membership
 	REFERENCING OLD TABLE AS old_row NEW TABLE AS new_row FOR EACH STATEMENT EXECUTE FUNCTION smartspace.access_follow();
 
+CREATE TRIGGER access_lock BEFORE INSERT OR UPDATE OR DELETE ON smartspace.user_group_assignment
+	FOR EACH STATEMENT EXECUTE FUNCTION smartspace.access_follow();
 CREATE TRIGGER access_follow_insert AFTER INSERT ON smartspace.user_group_assignment
 	REFERENCING NEW TABLE AS new_row FOR EACH STATEMENT EXECUTE FUNCTION smartspace.access_follow();
 CREATE TRIGGER access_follow_update AFTER UPDATE ON smartspace.user_group_assignment
