@@ -10,6 +10,7 @@
 
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -26,6 +27,9 @@
 #define FIELDS_ABSENT 2
 
 #define UNUSABLE_PLACE (-1)
+
+/* As long as an id may be (cobot_record.c). */
+#define PROBLEM_ID_LIMIT_BYTES 200
 
 /* An element of a list, findable by its id. */
 typedef struct IdEntry
@@ -80,13 +84,20 @@ sync_plan_free(SyncPlan *plan)
 	sync_rows_free(plan->problems);
 }
 
+/*
+ * An id longer than a good one can be is cut: it is part of a key, and an index
+ * refuses long values.
+ */
 void
 sync_plan_problem(SyncPlan *plan, const char *problem, const char *record,
 				  const char *cobot_id, const char *detail)
 {
+	int			length = (int) strlen(cobot_id);
+	int			shown = pg_mbcliplen(cobot_id, length, PROBLEM_ID_LIMIT_BYTES);
+	char	   *id = psprintf("%.*s%s", shown, cobot_id, shown < length ? "..." : "");
 	Datum		values[] = {
 		CStringGetTextDatum(problem), CStringGetTextDatum(record),
-		CStringGetTextDatum(cobot_id), CStringGetTextDatum(detail)
+		CStringGetTextDatum(id), CStringGetTextDatum(detail)
 	};
 	bool		nulls[] = {false, false, false, false};
 
