@@ -115,7 +115,7 @@ update_members(SyncRun *run)
 					   " SET (%s, plan_id, individual_access, departed_at, source_hash)"
 					   " = ROW (%s, d.plan_id, d.individual, d.departed, d.source_hash)"
 					   " FROM different d WHERE m.id = d.id"
-					   " AND (d.differs OR d.returned OR d.departs OR m.source_hash IS DISTINCT FROM d.source_hash)"
+					   " AND (d.differs OR d.returned OR d.departs OR d.source_hash IS NOT NULL AND m.source_hash IS DISTINCT FROM d.source_hash)"
 					   " RETURNING d.returned, d.departs, d.differs)"
 					   " SELECT pg_catalog.count(*) FILTER (WHERE w.returned),"
 					   " pg_catalog.count(*) FILTER (WHERE w.departs),"
