@@ -72,6 +72,8 @@ sub _member_of
 	my $parent = ($plan->{parent_plan} // {})->{id};
 	my $field = $individual ? $record->{custom_fields}{smart_spaces_access_additional_units} : undef;
 
+	undef $field if defined $field && $field eq '';    # nothing in it and no value are the same
+
 	return [ @{$record}{qw(name email phone)}, @{$address}{qw(company full_address)}, $record->{customer_number},
 		($record->{user} // {})->{id}, $plan->{name}, $parent, $parent, @{$record}{qw(starts_at canceled_to)}, $field ];
 }
