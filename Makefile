@@ -24,6 +24,10 @@ EXTRA_CLEAN = test/unit/unit_*.o
 
 PG_CPPFLAGS = -DSMARTSPACE_COBOT_VERSION='"$(EXTVERSION)"'
 PG_CFLAGS = -Wextra -Wno-declaration-after-statement
+# The server may have been built by a gcc with options that clang does not know.
+ifneq (,$(findstring clang,$(CC)))
+PG_CFLAGS += -Wno-unknown-warning-option -Wno-ignored-optimization-argument
+endif
 SHLIB_LINK = -lcurl -lcjson
 
 PG_CONFIG ?= pg_config

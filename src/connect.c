@@ -64,6 +64,9 @@ hide_statement(void)
 	return callers;
 }
 
+static void raise_call(const CobotCall *call) pg_attribute_noreturn();
+static void raise_answer(const CobotCall *call, const JsonError *error) pg_attribute_noreturn();
+
 static void
 raise_call(const CobotCall *call)
 {

@@ -81,7 +81,7 @@ extern bool sync_fail(SyncRun *run, const CobotCall *call);
 
 /* Sets the outcome of a run that something else decides. Always returns false. */
 extern bool sync_stop(SyncRun *run, const char *result, const char *reason, const char *hint,
-					  const char *message,...) pg_attribute_printf(5, 6);
+					  const char *message,...) __attribute__((format(printf, 5, 6)));
 
 /* False: nothing to work with, and the run says why. */
 extern bool sync_fetch(SyncRun *run, SyncSnapshot *snapshot, SyncPlan *plan);

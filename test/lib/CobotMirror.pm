@@ -63,7 +63,7 @@ SQL
 	} sort keys %all;
 }
 
-# The record as a list in the order of the query above.
+# The record as a list in the order of the query above. An empty custom field is none.
 sub _member_of
 {
 	my ($record, $individual) = @_;
@@ -71,6 +71,8 @@ sub _member_of
 	my $plan = $record->{plan} // {};
 	my $parent = ($plan->{parent_plan} // {})->{id};
 	my $field = $individual ? $record->{custom_fields}{smart_spaces_access_additional_units} : undef;
+
+	$field = undef if defined $field && $field eq '';
 
 	undef $field if defined $field && $field eq '';    # nothing in it and no value are the same
 

@@ -52,11 +52,17 @@ sub problems
 		  . " WHERE integration_id = $space AND problem = 'bad_record' ORDER BY detail");
 }
 
-# Mirror, grants and problems, without member 0 who changes each time.
+# Mirror and grants, without member 0 who changes each time.
 sub contents
 {
 	return $t->sql(join ';', map { "SELECT '$_->[0]', t.xmin, t.* FROM smartspace.$_->[0] t WHERE $_->[1] ORDER BY t::text" }
 		[ cobot_plan => 'true' ], [ cobot_membership => "cobot_id <> 'member-00'" ], [ user_group_member => 'true' ]);
+}
+
+# The same, but a member's row may be written for the sake of its source_hash.
+sub values_only
+{
+	return contents() =~ s/^(cobot_membership)\|\d+\|(\d+\|\d+\|member-\d+)\|-?\d*\|/$1|$2|/gmr;
 }
 
 sub problem_rows { return $t->sql('SELECT xmin, p.* FROM smartspace.cobot_record_problem p ORDER BY p::text'); }
@@ -82,14 +88,15 @@ sub check_bad
 	my ($name, %case) = @_;
 
 	subtest $name => sub {
-		my $before = contents();
+		my $look = $case{reason} ? \&values_only : \&contents;
+		my $before = $look->();
 
 		serve($case{spoil});
 		my $run = $t->sync($space);
 
 		is($run->{result}, $case{result} // 'ok_with_problems', 'result');
 		is($run->{reason}, $case{reason}, 'reason');
-		same_rows(contents(), $before, 'nobody lost or got anything, no row was written');
+		same_rows($look->(), $before, 'nobody lost or got anything');
 		is($t->sql("SELECT name FROM smartspace.cobot_membership WHERE cobot_id = 'member-00'"), "Good $turn", 'good records are taken');
 		check_problems(%case);
 		is($run->{problems}, scalar(@{ $case{problems} }), 'the run counts them');
