@@ -6,8 +6,9 @@
  *
  * Order, for whoever takes more than one:
  *	 1. row of cobot_integration
- *	 2. identifiers
- *	 3. access of an integration, in ascending order of its id
+ *	 2. table user_group_assignment, to read it (the functions below see to it)
+ *	 3. identifiers
+ *	 4. access of an integration, in ascending order of its id
  */
 #ifndef SMARTSPACE_LOCK_H
 #define SMARTSPACE_LOCK_H
