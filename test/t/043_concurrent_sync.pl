@@ -45,6 +45,9 @@ SQL
 	unassign => <<'SQL',
 DELETE FROM smartspace.user_group_assignment WHERE id = (SELECT id FROM smartspace.user_group_assignment ORDER BY random() LIMIT 1);
 SQL
+	unassign_all => <<'SQL',
+TRUNCATE smartspace.user_group_assignment;
+SQL
 	found => <<'SQL',
 \set n random(1, 30)
 INSERT INTO smartspace.user_group (name, external_identifier) VALUES ('Group', 'group-' || :n) ON CONFLICT DO NOTHING;
@@ -97,14 +100,15 @@ foreach my $name (keys %script)
 	close $file;
 }
 
-# A pgbench with some clients, each of which runs these scripts in random order.
+# A pgbench with some clients, each of which runs these scripts in random order. (Not all
+# assignments shall be gone most of the time.)
 sub start_clients
 {
 	my ($clients, @scripts) = @_;
 	my $file = "$dir/clients_$scripts[0]";
 
 	return {
-		run => IPC::Run::start([ 'pgbench', '--no-vacuum', '-c', $clients, '-T', SECONDS, (map { ('-f', "$dir/$_") } @scripts), $t->node->connstr('postgres') ],
+		run => IPC::Run::start([ 'pgbench', '--no-vacuum', '-c', $clients, '-T', SECONDS, (map { ('-f', "$dir/$_\@" . ($_ eq 'unassign_all' ? 1 : 5)) } @scripts), $t->node->connstr('postgres') ],
 			'>', "$file.out", '2>', "$file.err"),
 		out => "$file.out",
 		err => "$file.err"
@@ -114,7 +118,7 @@ sub start_clients
 my $last_run = $t->sql('SELECT max(id) FROM smartspace.cobot_sync_run');
 my %bench = (
 	'four sessions that synchronise' => start_clients(4, 'sync'),
-	'three sessions that write' => start_clients(3, qw(assign reassign unassign found found_and_assign rename close flip rollback)),
+	'three sessions that write' => start_clients(3, qw(assign reassign unassign unassign_all found found_and_assign rename close flip rollback)),
 	'a session that looks and repairs' => start_clients(1, qw(look recompute)));
 
 # --- meanwhile in Cobot: people join, leave, come back, change plan, name and custom field ---
