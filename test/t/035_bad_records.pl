@@ -28,6 +28,20 @@ foreach my $n (0 .. 11)
 }
 my @values = map { { membership_id => $_->{id}, fields => [ { id => $field_id, label => $field, value => 'Workshop' } ] } } @members;
 my $turn = 0;
+my %ordered;
+
+# What Cobot answers under a path from now on.
+sub order
+{
+	my ($path, $content) = @_;
+	my $body = $json->encode($content);
+	my $before = $ordered{$path} // { body => '' };
+
+	return if $body eq $before->{body};
+	$t->cobot->control(DELETE => "/faults/$before->{fault}") if $before->{fault};
+	$ordered{$path} = { body => $body, fault => $t->cobot->fault(match => { path => $path }, times => 0, body => $body) };
+	return;
+}
 
 # Orders Cobot's answers: the good ones after a function has spoiled them. Member 0 has a
 # new name each time, to see that good records are taken.
@@ -38,11 +52,10 @@ sub serve
 
 	$spoil->($its_members, $its_plans, $its_values) if $spoil;
 	$its_members->[0]{name} = 'Good ' . ++$turn;
-	$t->cobot->clear_faults;
-	$t->cobot->fault(match => { path => '/api/memberships' }, times => 0, body => $json->encode($its_members));
-	$t->cobot->fault(match => { path => '/api/plans' }, times => 0, body => $json->encode($its_plans));
-	$t->cobot->fault(match => { path => '/api/custom_fields' }, times => 0, body => $json->encode($its_values));
-	$t->cobot->fault(match => { path => "/api/memberships/$_->{id}" }, times => 0, body => $json->encode($_)) foreach $members[3];
+	order('/api/memberships', $its_members);
+	order('/api/plans', $its_plans);
+	order('/api/custom_fields', $its_values);
+	order('/api/memberships/member-03', $members[3]);
 	return;
 }
 
@@ -52,20 +65,22 @@ sub problems
 		  . " WHERE integration_id = $space AND problem = 'bad_record' ORDER BY detail");
 }
 
-# Mirror and grants, without member 0 who changes each time.
+# Mirror and grants; without member 0, who changes each time.
 sub contents
 {
-	return $t->sql(join ';', map { "SELECT '$_->[0]', t.xmin, t.* FROM smartspace.$_->[0] t WHERE $_->[1] ORDER BY t::text" }
-		[ cobot_plan => 'true' ], [ cobot_membership => "cobot_id <> 'member-00'" ], [ user_group_member => 'true' ]);
+	return rows_of([ cobot_plan => 'true' ], [ cobot_membership => "cobot_id <> 'member-00'" ], [ user_group_member => 'true' ]);
 }
 
-# The same, but a member's row may be written for the sake of its source_hash.
-sub values_only
+# Mirror, grants and problems, whole.
+sub everything
 {
-	return contents() =~ s/^(cobot_membership)\|\d+\|(\d+\|\d+\|member-\d+)\|-?\d*\|/$1|$2|/gmr;
+	return rows_of(map { [ $_ => 'true' ] } qw(cobot_plan cobot_membership user_group_member cobot_record_problem));
 }
 
-sub problem_rows { return $t->sql('SELECT xmin, p.* FROM smartspace.cobot_record_problem p ORDER BY p::text'); }
+sub rows_of
+{
+	return $t->sql(join ';', map { "SELECT '$_->[0]', t.xmin, t.ctid, t.* FROM smartspace.$_->[0] t WHERE $_->[1] ORDER BY t::text" } @_);
+}
 
 # --- given: twelve members, each in one group by plan and in one by custom field ---
 serve();
@@ -88,26 +103,24 @@ sub check_bad
 	my ($name, %case) = @_;
 
 	subtest $name => sub {
-		my $look = $case{reason} ? \&values_only : \&contents;
-		my $before = $look->();
+		my $before = contents();
 
 		serve($case{spoil});
 		my $run = $t->sync($space);
 
 		is($run->{result}, $case{result} // 'ok_with_problems', 'result');
 		is($run->{reason}, $case{reason}, 'reason');
-		same_rows($look->(), $before, 'nobody lost or got anything');
-		is($t->sql("SELECT name FROM smartspace.cobot_membership WHERE cobot_id = 'member-00'"), "Good $turn", 'good records are taken');
+		same_rows(contents(), $before, 'nobody lost or got anything, no row was written');
 		check_problems(%case);
 		is($run->{problems}, scalar(@{ $case{problems} }), 'the run counts them');
-		is($t->sql("SELECT state FROM smartspace.cobot_integration WHERE id = $space"), $case{reason} ? 'degraded' : 'connected', 'state of the integration');
+		is($t->sql("SELECT i.state, m.name FROM smartspace.cobot_integration i, smartspace.cobot_membership m WHERE i.id = $space AND m.cobot_id = 'member-00'"),
+			($case{reason} ? 'degraded' : 'connected') . "|Good $turn", 'state of the integration, and good records are taken');
 
-		my $stored = problem_rows();
-		$before = $t->contents;
+		$before = everything();
 		$turn--;
 		serve($case{spoil});
 		is($t->sync($space)->{result}, $case{result} // 'ok_with_problems', 'the same again');
-		same_rows($t->contents . problem_rows(), $before . $stored, '... writes no row, not even of the problems');
+		same_rows(everything(), $before, '... writes no row, not even of the problems');
 
 		serve();
 		is($t->sync($space)->{result}, 'ok', 'corrected');
@@ -147,7 +160,6 @@ sub same_rows
 my $member_3 = qr/^membership Member 3 \(member-03\)$/;
 
 # --- a value that makes member 3's record unusable ---
-my %number = (number => 17);
 my @member_cases = (
 	[ 'name is a number', sub { $_[0]{name} = 17 }, 'name is a number, expected a string' ],
 	[ 'name is a list', sub { $_[0]{name} = ['Ada'] }, 'name is an array, expected a string' ],
@@ -190,7 +202,6 @@ check_bad('three different records with the same id',
 	problems => [ [ $member_3, qr/^memberships has two records with this id$/ ] ]);
 
 # --- records that fit nobody: known by their place ---
-my $sixty = 'x' x 60;
 foreach my $case (
 	[ 'id is missing', sub { my %r = %{ $_[0] }; delete $r{id}; \%r }, qr/^memberships\[12\]\.id is missing$/ ],
 	[ 'id is null', sub { +{ %{ $_[0] }, id => undef } }, qr/^memberships\[12\]\.id is null, which it must not be$/ ],
@@ -311,50 +322,47 @@ is($t->sql("SELECT listed FROM smartspace.cobot_plan WHERE cobot_id = 'brand-new
 like($t->groups_of('member-11'), qr/Front door \(plan\)/, '... and the access stays');
 
 # --- odd, but nothing wrong with it: stored as it is ---
-my $deep = sub { my $d = []; $d = [$d] foreach 1 .. 26; $d };
+my $in_extras = 32 - 3;    # the limit, less the list, its record and the plan
+my $nested = sub { my ($levels) = @_; my $d = []; $d = [$d] foreach 2 .. $levels; $d };
 my %odd = (
 	email => 'a' x 100_000 . '@example.com',
 	name => join(' ', map { "N\x{e4}me $_" } 1 .. 120_000));
 cmp_ok(length $odd{name}, '>', 1_000_000, 'a name of more than a million characters');
-serve(sub {
-	$_[0][3]{email} = $odd{email};
-	$_[0][4]{name} = $odd{name};
-	$_[0][5]{plan}{extras} = $deep->();
-	$_[0][6]{name} = '';
-	$_[0][7]{unknown} = { key => [ 1, undef, { a => 'b' } ] };
-	$_[0][8]{user} = undef;
-	$_[0][9]{address} = undef;
-	$_[2][1]{fields}[0]{value} = join ',', ('Workshop') x 20_000;
-	$_[2][2]{fields}[0]{value} = 'x' x 1_000_000 . ', Workshop';
-});
+sub make_odd
+{
+	my ($its_members, $its_plans, $its_values) = @_;
+
+	$its_members->[3]{email} = $odd{email};
+	$its_members->[4]{name} = $odd{name};
+	$its_members->[5]{plan}{extras} = $nested->($in_extras);
+	$its_members->[6]{name} = '';
+	$its_members->[7]{unknown} = { key => [ 1, undef, { a => 'b' } ] };
+	$its_members->[8]{user} = undef;
+	$its_members->[9]{address} = undef;
+	$its_values->[1]{fields}[0]{value} = join ',', ('Workshop') x 20_000;
+	$its_values->[2]{fields}[0]{value} = 'x' x 1_000_000 . ', Workshop';
+	return;
+}
+
+serve(\&make_odd);
 my $odd = $t->sync($space);
 is($odd->{result}, 'ok_with_problems', 'odd values are taken');
 is(scalar(problems()), 0, '... and no bad records');
 is($t->sql("SELECT email = repeat('a', 100000) || '\@example.com' FROM smartspace.cobot_membership WHERE cobot_id = 'member-03'"), 't', 'an e-mail address of 100 kB is stored');
 is($t->row("SELECT name FROM smartspace.cobot_membership WHERE cobot_id = 'member-04'")->{name}, $odd{name}, 'a name of 1 MB is stored');
-is($t->sql("SELECT extras FROM smartspace.cobot_membership WHERE cobot_id = 'member-05'"), '[' x 27 . ']' x 27, 'deep extras are stored');
+is($t->sql("SELECT extras FROM smartspace.cobot_membership WHERE cobot_id = 'member-05'"), '[' x $in_extras . ']' x $in_extras, 'extras as deep as is allowed are stored');
 is($t->sql("SELECT name FROM smartspace.cobot_membership WHERE cobot_id = 'member-06'"), '', 'an empty name is stored');
 is($t->groups_of('member-01'), 'Front door (plan), Workshop (individual)', 'a custom field that names a group 20,000 times gives one grant');
 is($t->groups_of('member-02'), 'Front door (plan), Workshop (individual)', 'a custom field with an identifier of 1 MB gives the others');
 is($t->grants_differ, 0, 'grants equal their definition');
-my $before = $t->contents;
+my $before = everything();
 $turn--;
-serve(sub {
-	$_[0][3]{email} = $odd{email};
-	$_[0][4]{name} = $odd{name};
-	$_[0][5]{plan}{extras} = $deep->();
-	$_[0][6]{name} = '';
-	$_[0][7]{unknown} = { key => [ 1, undef, { a => 'b' } ] };
-	$_[0][8]{user} = undef;
-	$_[0][9]{address} = undef;
-	$_[2][1]{fields}[0]{value} = join ',', ('Workshop') x 20_000;
-	$_[2][2]{fields}[0]{value} = 'x' x 1_000_000 . ', Workshop';
-});
+serve(\&make_odd);
 $t->sync($space);
-same_rows($t->contents, $before, 'the same again writes nothing');
+same_rows(everything(), $before, 'the same again writes nothing');
 
 # --- one level deeper is too deep, and then the whole list is not to be trusted ---
-serve(sub { $_[0][5]{plan}{extras} = [ $deep->(), [ $deep->() ] ]; $_[0][5]{plan}{extras} = [ [ [ $deep->() ] ] ] });
+serve(sub { $_[0][5]{plan}{extras} = $nested->($in_extras + 1) });
 is($t->sync($space)->{reason}, 'bad_answer', 'nesting beyond the limit fails the run');
 serve();
 is($t->sync($space)->{result}, 'ok', 'and afterwards all is well');
