@@ -55,6 +55,7 @@ typedef struct SyncSnapshot
 	const JsonArray *members;
 	const JsonArray *field_values;	/* NULL: not asked for, or not usable */
 	const char *field_id;		/* Cobot's id of our custom field; NULL without field_values */
+	bool		fields_of_nobody;	/* field_values has records that do not say whose they are */
 } SyncSnapshot;
 
 /* A membership of the mirror that Cobot's list does not have any more. */

@@ -23,7 +23,7 @@
 #define RECORD_FORMAT 1
 
 /* Stand for a member's custom field record in the hash. */
-#define FIELDS_NOT_ASKED 1
+#define FIELDS_UNKNOWN 1		/* not asked for, or not usable */
 #define FIELDS_ABSENT 2
 
 #define UNUSABLE_PLACE (-1)
@@ -159,7 +159,8 @@ hash_text(const SyncRun *run, const char *text, size_t length)
 /*
  * Appends one member's record, already read, to the plan. Whoever was missing in
  * the list of members may be missing in that of custom fields for the same
- * reason: that is no evidence that the field was emptied.
+ * reason, and a record of nobody may be theirs: that is no evidence that the
+ * field was emptied.
  */
 static bool
 plan_member(const SyncSnapshot *snapshot, SyncPlan *plan, const MemberSource *source,
@@ -170,7 +171,8 @@ plan_member(const SyncSnapshot *snapshot, SyncPlan *plan, const MemberSource *so
 	bool		has_ended = source->asked_by_id && !end->is_null && end->integer < today;
 	Datum		values[] = {
 		Int64GetDatum((int64) source->hash),
-		BoolGetDatum(snapshot->field_values == NULL || (source->asked_by_id && source->fields == NULL)),
+		BoolGetDatum(snapshot->field_values == NULL ||
+					 (source->fields == NULL && (source->asked_by_id || snapshot->fields_of_nobody))),
 		individual_access ? CStringGetTextDatum(individual_access) : (Datum) 0,
 		BoolGetDatum(has_ended)
 	};
@@ -301,7 +303,7 @@ list_members(SyncRun *run, const SyncSnapshot *snapshot, SyncPlan *plan, const I
 		const JsonElement *element = &snapshot->members->element[entry->place];
 		bool		doubled = is_doubled(&members, entry);
 		bool		fields_doubled = false;
-		uint64		hash = FIELDS_NOT_ASKED;
+		uint64		hash = FIELDS_UNKNOWN;
 
 		if (doubled && i > 0 && strcmp(entry[-1].id, entry->id) == 0)
 			continue;			/* reported already */
@@ -309,7 +311,10 @@ list_members(SyncRun *run, const SyncSnapshot *snapshot, SyncPlan *plan, const I
 		{
 			const JsonElement *values = find_fields(snapshot, fields, entry->id, &fields_doubled);
 
-			hash = values ? hash_text(run, values->text, values->length) : FIELDS_ABSENT;
+			if (values)
+				hash = hash_text(run, values->text, values->length);
+			else if (!snapshot->fields_of_nobody)
+				hash = FIELDS_ABSENT;
 		}
 		if (doubled || fields_doubled)
 			sync_plan_problem(plan, "bad_record", "membership", entry->id,

@@ -36,6 +36,28 @@ find_field(CobotCall *definitions, SyncPlan *plan)
 }
 
 /*
+ * Records of values that do not say whose they are. They may be anybody's, so
+ * whoever seems to have no values keeps what they had.
+ */
+static void
+report_fields_of_nobody(SyncSnapshot *snapshot, SyncPlan *plan)
+{
+	for (size_t i = 0; i < snapshot->field_values->count; i++)
+	{
+		const char *id = snapshot->field_values->element[i].id;
+
+		if (id == NULL || id[0] == '\0')
+		{
+			char	   *where = psprintf("custom_fields[%d]", (int) i);
+
+			snapshot->fields_of_nobody = true;
+			sync_plan_problem(plan, "bad_record", "custom field", where,
+							  psprintf("%s.membership_id is missing or no string", where));
+		}
+	}
+}
+
+/*
  * The custom fields, where individual access is on. A token that may not read
  * them costs individual access alone: members keep what they had.
  */
@@ -56,7 +78,10 @@ take_fields(SyncRun *run, SyncSnapshot *snapshot, SyncPlan *plan, CobotCall **ca
 
 	snapshot->field_id = find_field(calls[0], plan);
 	if (snapshot->field_id)
+	{
 		snapshot->field_values = &calls[1]->elements;
+		report_fields_of_nobody(snapshot, plan);
+	}
 	return true;
 }
 
