@@ -258,6 +258,46 @@ foreach my $case (
 	check_bad("custom fields: $name", spoil => sub { $spoil->($_[2]) }, problems => [ [ $member_3, $detail ] ]);
 }
 
+# --- custom fields that do not say whose they are: whoever seems to have none keeps what they had ---
+foreach my $case (
+	[ 'membership_id is missing', sub { delete $_[0]{membership_id}; $_[0] } ],
+	[ 'membership_id is null', sub { +{ %{ $_[0] }, membership_id => undef } } ],
+	[ 'membership_id is a number', sub { +{ %{ $_[0] }, membership_id => 3 } } ],
+	[ 'membership_id is empty', sub { +{ %{ $_[0] }, membership_id => '' } } ],
+	[ 'an element is a string', sub { 'Workshop' } ],
+	[ 'an element is null', sub { undef } ])
+{
+	my ($name, $make) = @$case;
+
+	subtest "custom fields: $name" => sub {
+		my $values = "SELECT to_jsonb(m) - 'source_hash' FROM smartspace.cobot_membership m WHERE cobot_id <> 'member-00' ORDER BY id;"
+		  . ' SELECT xmin, g.* FROM smartspace.user_group_member g ORDER BY 2, 3, 4';
+		my $before = $t->sql($values);
+
+		serve(sub { $_[2][3] = $make->($_[2][3]); pop @{ $_[2] } });
+		is($t->sync($space)->{result}, 'ok_with_problems', 'result');
+		same_rows($t->sql($values), $before, 'nobody lost or got anything');
+		check_problems(problems => [ [ qr/^custom field custom_fields\[3\]$/, qr/^custom_fields\[3\]\.membership_id is missing or no string$/ ] ]);
+
+		$before = everything();
+		$turn--;
+		serve(sub { $_[2][3] = $make->($_[2][3]); pop @{ $_[2] } });
+		$t->sync($space);
+		same_rows(everything(), $before, 'the same again writes no row');
+		serve(sub { $_[0][3]{name} = 'Renamed'; $_[2][3] = $make->($_[2][3]); pop @{ $_[2] } });
+		$t->sync($space);
+		is($t->sql("SELECT name, individual_access FROM smartspace.cobot_membership WHERE cobot_id = 'member-03'"), 'Renamed|Workshop', 'a change of name is no reason to lose it');
+
+		serve(sub { pop @{ $_[2] } });
+		is($t->sync($space)->{result}, 'ok', 'corrected');
+		is($t->groups_of('member-03'), 'Front door (plan), Workshop (individual)', '... who is in the list has their values');
+		is($t->groups_of('member-11'), 'Front door (plan)', '... and who is not has none');
+		serve();
+		$t->sync($space);
+		is($t->grants_differ, 0, 'grants equal their definition');
+	};
+}
+
 # --- plans: they stay as they were, listed and assigned ---
 foreach my $case (
 	[ 'name is a number', sub { $_[0][0]{name} = 17 }, qr/^plan \Q$plans[0]{id}\E$/, qr/^plans\[0\]\.name is a number, expected a string$/ ],
