@@ -23,6 +23,7 @@
 #include "funcapi.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -198,7 +199,20 @@ static const AccessTable access_table[] = {
 	{"cobot_integration", {NONE, INTEGRATIONS_UPDATED, NONE}, FOLLOW_INTEGRATION, true},
 };
 
-static SPIPlanPtr access_plan[ACCESS_QUERY_COUNT];
+/*
+ * For a handful of rows planning would cost more than running, so one generic
+ * plan is kept; for many the plan has to fit their number and is made each time.
+ */
+typedef enum AccessScale
+{
+	A_HANDFUL,
+	MANY,
+	ACCESS_SCALE_COUNT
+} AccessScale;
+
+#define HANDFUL_LIMIT 100
+
+static SPIPlanPtr access_plan[ACCESS_QUERY_COUNT][ACCESS_SCALE_COUNT];
 static AccessCounts counts;
 static int64 current_run = 0;	/* 0: no synchronisation is writing */
 
@@ -226,20 +240,22 @@ run_with_latest_snapshot(SPIPlanPtr plan, Datum *args, const char *nulls)
 }
 
 static void
-run(AccessQuery query, int nargs, Oid *types, Datum *args, const char *nulls)
+run(AccessQuery query, AccessScale scale, int nargs, Oid *types, Datum *args, const char *nulls)
 {
-	if (access_plan[query] == NULL)
-	{
-		SPIPlanPtr	plan = SPI_prepare(access_query[query], nargs, types);
+	SPIPlanPtr	plan = access_plan[query][scale];
 
+	if (plan == NULL)
+	{
+		plan = SPI_prepare_cursor(access_query[query], nargs, types,
+								  scale == A_HANDFUL ? CURSOR_OPT_GENERIC_PLAN : CURSOR_OPT_CUSTOM_PLAN);
 		if (plan == NULL || SPI_keepplan(plan) != 0)
 			elog(ERROR, "could not prepare a statement about grants: %s", SPI_result_code_string(SPI_result));
-		access_plan[query] = plan;
+		access_plan[query][scale] = plan;
 	}
 
 	int			result = IsolationUsesXactSnapshot() ?
-		run_with_latest_snapshot(access_plan[query], args, nulls) :
-		SPI_execute_plan(access_plan[query], args, nulls, false, 0);
+		run_with_latest_snapshot(plan, args, nulls) :
+		SPI_execute_plan(plan, args, nulls, false, 0);
 
 	if (result < 0)
 		elog(ERROR, "could not run a statement about grants: %s", SPI_result_code_string(result));
@@ -263,6 +279,18 @@ notify(int64 changes, HeapTuple row, TupleDesc desc)
 	Async_Notify(NOTIFY_CHANNEL, payload.data);
 }
 
+/* How many memberships a FOLLOW_ statement is about; a plan or an integration may have any number. */
+static AccessScale
+scale_of(AccessQuery query, const Datum *scope_args)
+{
+	if (query != FOLLOW_MEMBERSHIPS && query != FOLLOW_MANUAL)
+		return MANY;
+
+	ArrayType  *ids = DatumGetArrayTypeP(scope_args[0]);
+
+	return ArrayGetNItems(ARR_NDIM(ids), ARR_DIMS(ids)) <= HANDFUL_LIMIT ? A_HANDFUL : MANY;
+}
+
 /* Carries out one FOLLOW_ statement; scope_args are those after the first two. */
 static void
 follow(AccessQuery query, int scope_nargs, Oid scope_type, const Datum *scope_args)
@@ -273,7 +301,7 @@ follow(AccessQuery query, int scope_nargs, Oid scope_type, const Datum *scope_ar
 
 	for (int i = 0; i < scope_nargs; i++)
 		args[2 + i] = scope_args[i];
-	run(query, 2 + scope_nargs, types, args, current_run == 0 ? " n  " : NULL);
+	run(query, scale_of(query, scope_args), 2 + scope_nargs, types, args, current_run == 0 ? " n  " : NULL);
 
 	HeapTuple	row = SPI_tuptable->vals[0];
 	TupleDesc	desc = SPI_tuptable->tupdesc;
@@ -326,7 +354,7 @@ static void
 follow_everything(Datum integration, bool is_null)
 {
 	lock_identifiers(false);
-	run(ALL_INTEGRATIONS, 1, (Oid[]) {INT8OID}, &integration, is_null ? "n" : NULL);
+	run(ALL_INTEGRATIONS, A_HANDFUL, 1, (Oid[]) {INT8OID}, &integration, is_null ? "n" : NULL);
 	if (!is_null)
 		follow_scope(FOLLOW_INTEGRATION);
 	else
@@ -352,7 +380,7 @@ follow_change(TriggerData *trigdata)
 	int			event = TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) ? 0 :
 		TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event) ? 1 : 2;
 
-	run(table->find[event], 0, NULL, NULL, NULL);
+	run(table->find[event], A_HANDFUL, 0, NULL, NULL, NULL);
 	if (table->reads_identifiers && SPI_processed > 0)
 		lock_identifiers(false);
 	follow_scope(table->follow);
