@@ -16,7 +16,7 @@ SQL_TOPICS = $(addprefix src/sql/,start.sql mirror.sql secret.sql access.sql jou
 EXTENSION_SCRIPT = $(EXTENSION)--$(EXTVERSION).sql
 DATA_built = $(EXTENSION_SCRIPT)
 
-REGRESS = install grants problems privileges
+REGRESS = install grants time journal explain problems privileges
 REGRESS_OPTS = --inputdir=. --load-extension=smartspace_cobot
 ISOLATION = membership_assignment identifier_field switch_membership group_deletion repeatable_read
 ISOLATION_OPTS = --inputdir=test/isolation --load-extension=smartspace_cobot

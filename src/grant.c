@@ -20,6 +20,7 @@
 PG_FUNCTION_INFO_V1(grant_require_member);
 PG_FUNCTION_INFO_V1(grant_require_group);
 PG_FUNCTION_INFO_V1(grant_require_plan);
+PG_FUNCTION_INFO_V1(grant_require_integration);
 PG_FUNCTION_INFO_V1(grant_give);
 PG_FUNCTION_INFO_V1(grant_take);
 
@@ -42,6 +43,10 @@ static const Subject group_subject = {
 static const Subject plan_subject = {
 	"plan", "SELECT FROM smartspace.cobot_plan WHERE id = $1",
 	"Find it by name in smartspace.cobot_plan."
+};
+static const Subject integration_subject = {
+	"integration", "SELECT FROM smartspace.cobot_integration WHERE id = $1",
+	"The view smartspace.cobot_status lists the integrations and their ids."
 };
 
 /* Throws 22004 for a null and 42704 for an unknown id. The caller has connected to SPI. */
@@ -93,6 +98,12 @@ Datum
 grant_require_plan(PG_FUNCTION_ARGS)
 {
 	return require_and_return(fcinfo, &plan_subject);
+}
+
+Datum
+grant_require_integration(PG_FUNCTION_ARGS)
+{
+	return require_and_return(fcinfo, &integration_subject);
 }
 
 /* [from, until), a null leaving that end open. */

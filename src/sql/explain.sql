@@ -117,8 +117,9 @@ WITH member_asked AS MATERIALIZED (
 	SELECT NULL, 'individual', 'unknown_identifier', NULL,
 		format(CASE WHEN t.matches = 0 THEN 'the custom field names "%s", which is no user group'
 			ELSE 'the custom field names "%s", which several user groups are called but for upper and lower case' END, t.token),
-		coalesce('Perhaps "' || smartspace.cobot_nearest_identifier(t.token) || '" is meant: correct the custom field in Cobot and synchronise.',
-			'Correct the custom field in Cobot, or create a user group with this external identifier.'), 3
+		CASE WHEN t.matches > 0 THEN 'Write it in the custom field with its exact upper and lower case, and synchronise.'
+			ELSE coalesce('Perhaps "' || smartspace.cobot_nearest_identifier(t.token) || '" is meant: correct the custom field in Cobot and synchronise.',
+				'Correct the custom field in Cobot, or create a user group with this external identifier.') END, 3
 	FROM member_asked m JOIN smartspace.cobot_individual_token t ON t.membership_id = m.id
 	WHERE t.user_group_id IS NULL
 	UNION ALL
@@ -171,21 +172,32 @@ $$;
 COMMENT ON FUNCTION smartspace.cobot_preview_assignment(bigint, bigint, boolean) IS
 'which members would gain or lose (add => false) a user group if it were assigned to a plan or taken from it, or keep it from another source; changes nothing';
 
-CREATE FUNCTION smartspace.cobot_preview_switch(integration bigint, switch_source text, switch_on boolean)
-RETURNS TABLE (membership_id bigint, member text, user_group_id bigint, user_group text, effect text, valid tstzrange, because text)
+CREATE FUNCTION smartspace.cobot_preview_switch(integration bigint, sync_plan_access boolean DEFAULT NULL,
+	sync_individual_access boolean DEFAULT NULL)
+RETURNS TABLE (membership_id bigint, member text, user_group_id bigint, user_group text, source text, effect text,
+	valid tstzrange, because text)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-SELECT m.id, m.name, g.id, g.name,
-	CASE WHEN o.sources IS NOT NULL THEN 'keeps' WHEN switch_on THEN 'gains' ELSE 'loses' END,
+WITH candidate AS (
+	SELECT c.*, CASE c.source
+			WHEN 'plan' THEN coalesce(sync_plan_access, c.switched_on)
+			WHEN 'individual' THEN coalesce(sync_individual_access, c.switched_on)
+			ELSE true END AS switched_on_then
+	FROM smartspace.access_candidate c
+	WHERE c.integration_id = smartspace.cobot_require_integration(integration)
+)
+SELECT m.id, m.name, g.id, g.name, c.source,
+	CASE WHEN o.sources IS NOT NULL THEN 'keeps' WHEN c.switched_on_then THEN 'gains' ELSE 'loses' END,
 	c.valid,
 	CASE WHEN o.sources IS NOT NULL THEN 'is in the user group also by: ' || o.sources END
-FROM smartspace.access_candidate c
+FROM candidate c
 	JOIN smartspace.cobot_membership m ON m.id = c.membership_id
 	JOIN smartspace.user_group g ON g.id = c.user_group_id
-	LEFT JOIN LATERAL (SELECT string_agg(a.source, ', ' ORDER BY a.source) AS sources FROM smartspace.user_group_member a
-		WHERE a.membership_id = c.membership_id AND a.user_group_id = c.user_group_id AND a.source <> c.source) o ON true
-WHERE c.integration_id = integration AND c.source = switch_source AND c.source <> 'manual' AND c.switched_on <> switch_on
-ORDER BY m.name, m.id, g.name
+	LEFT JOIN LATERAL (SELECT string_agg(a.source, ', ' ORDER BY a.source) AS sources FROM candidate a
+		WHERE a.membership_id = c.membership_id AND a.user_group_id = c.user_group_id AND a.source <> c.source
+		  AND a.switched_on_then) o ON true
+WHERE c.switched_on <> c.switched_on_then
+ORDER BY m.name, m.id, g.name, c.source
 $$;
-COMMENT ON FUNCTION smartspace.cobot_preview_switch(bigint, text, boolean) IS
-'who would gain, lose or keep which user group if the switch for a source (plan or individual) of an integration were set; changes nothing';
+COMMENT ON FUNCTION smartspace.cobot_preview_switch(bigint, boolean, boolean) IS
+'who would gain, lose or keep which user group if the switches of an integration were set so (null: left as it is); changes nothing';

@@ -12,6 +12,10 @@ CREATE FUNCTION smartspace.cobot_require_plan(plan bigint) RETURNS bigint
 LANGUAGE c STABLE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'grant_require_plan';
 COMMENT ON FUNCTION smartspace.cobot_require_plan(bigint) IS 'the id of a plan, or an error if there is none';
 
+CREATE FUNCTION smartspace.cobot_require_integration(integration bigint) RETURNS bigint
+LANGUAGE c STABLE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'grant_require_integration';
+COMMENT ON FUNCTION smartspace.cobot_require_integration(bigint) IS 'the id of an integration, or an error if there is none';
+
 CREATE FUNCTION smartspace.cobot_grant(member bigint, "group" bigint, valid_from timestamptz DEFAULT NULL,
 	valid_until timestamptz DEFAULT NULL, reason text DEFAULT NULL)
 RETURNS smartspace.manual_grant

@@ -113,9 +113,7 @@ GROUP BY lower(regexp_replace(g.external_identifier, '\s+', '', 'g'))
 HAVING count(*) > 1
 UNION ALL
 SELECT NULL, 'advice', 'group_without_members', NULL, 'user group ' || g.name,
-	CASE WHEN EXISTS (SELECT FROM smartspace.user_group_assignment a WHERE a.user_group_id = g.id)
-		THEN 'Nobody is in it: its plans have no members.'
-		ELSE 'Nobody is in it: no plan gives it, and no custom field names it.' END,
+	'Nobody is in it: no member has a plan that gives it or a custom field that names it.',
 	'Assign it to a plan, or delete it.',
 	NULL
 FROM smartspace.user_group g
