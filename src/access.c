@@ -389,8 +389,8 @@ follow_change(TriggerData *trigdata)
 /*
  * Trigger function. BEFORE STATEMENT takes the lock on identifiers early, ahead
  * of the row locks, so that a synchronisation which makes a grant for a group
- * never waits for somebody who waits for it. On user_group_assignment the shared
- * lock keeps out those who delete groups: their cascade takes the locks of grants
+ * never waits for somebody who waits for it. On user_group_assignment and
+ * manual_grant the shared lock keeps out those who delete groups: their cascade takes the locks of grants
  * in no order. AFTER STATEMENT follows the change.
  */
 Datum
@@ -405,7 +405,7 @@ access_follow(PG_FUNCTION_ARGS)
 
 	if (TRIGGER_FIRED_BEFORE(trigdata->tg_event))
 	{
-		lock_identifiers(strcmp(table, "user_group") == 0);
+		lock_identifiers(strcmp(RelationGetRelationName(trigdata->tg_relation), "user_group") == 0);
 		return PointerGetDatum(NULL);
 	}
 

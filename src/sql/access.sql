@@ -180,6 +180,8 @@ CREATE TRIGGER access_follow_delete AFTER DELETE ON smartspace.user_group_assign
 CREATE TRIGGER access_follow_truncate AFTER TRUNCATE ON smartspace.user_group_assignment
 	FOR EACH STATEMENT EXECUTE FUNCTION smartspace.access_follow();
 
+CREATE TRIGGER access_lock BEFORE INSERT OR UPDATE OR DELETE ON smartspace.manual_grant
+	FOR EACH STATEMENT EXECUTE FUNCTION smartspace.access_follow();
 CREATE TRIGGER access_follow_insert AFTER INSERT ON smartspace.manual_grant
 	REFERENCING NEW TABLE AS new_row FOR EACH STATEMENT EXECUTE FUNCTION smartspace.access_follow();
 CREATE TRIGGER access_follow_update AFTER UPDATE ON smartspace.manual_grant
