@@ -390,8 +390,8 @@ follow_change(TriggerData *trigdata)
  * Trigger function. BEFORE STATEMENT takes the lock on identifiers early, ahead
  * of the row locks, so that a synchronisation which makes a grant for a group
  * never waits for somebody who waits for it. On user_group_assignment and
- * manual_grant the shared lock keeps out those who delete groups: their cascade takes the locks of grants
- * in no order. AFTER STATEMENT follows the change.
+ * manual_grant the shared lock keeps out those who delete groups: their cascade
+ * takes the locks of grants in no order. AFTER STATEMENT follows the change.
  */
 Datum
 access_follow(PG_FUNCTION_ARGS)
