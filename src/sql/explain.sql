@@ -27,8 +27,12 @@ CREATE FUNCTION smartspace.cobot_in_words(valid tstzrange, time_zone text)
 RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-SELECT coalesce('from ' || to_char(lower(valid) AT TIME ZONE coalesce(time_zone, 'UTC'), 'FMDD Mon YYYY HH24:MI'), 'without a first day')
-	|| coalesce(' until ' || to_char(upper(valid) AT TIME ZONE coalesce(time_zone, 'UTC'), 'FMDD Mon YYYY HH24:MI'), ', no end known')
+SELECT CASE WHEN w.first IS NULL AND w.last IS NULL THEN 'always'
+	WHEN w.first IS NULL THEN 'until ' || w.last
+	WHEN w.last IS NULL THEN 'from ' || w.first || ', no end known'
+	ELSE 'from ' || w.first || ' until ' || w.last END
+FROM (SELECT to_char(lower(valid) AT TIME ZONE coalesce(time_zone, 'UTC'), 'FMDD Mon YYYY HH24:MI') AS first,
+	to_char(upper(valid) AT TIME ZONE coalesce(time_zone, 'UTC'), 'FMDD Mon YYYY HH24:MI') AS last) w
 $$;
 COMMENT ON FUNCTION smartspace.cobot_in_words(tstzrange, text) IS 'when a grant holds, in words, on the clock of the space';
 
