@@ -7,11 +7,34 @@
 
 #include "catalog/namespace.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "utils/lsyscache.h"
 
 #include "lock.h"
 #include "smartspace_cobot.h"
+
+/*
+ * Against TRUNCATE, which locks its table first and asks for our locks after
+ * that: whoever has one of them must not come to such a table later. In the
+ * order in which TRUNCATE ... CASCADE locks them.
+ */
+static void
+lock_tables(void)
+{
+	static const char *const table[] = {
+		"cobot_integration", "cobot_membership", "user_group", "user_group_assignment", "manual_grant"
+	};
+	Oid			schema = get_namespace_oid(SMARTSPACE_SCHEMA, false);
+
+	for (int i = 0; i < (int) lengthof(table); i++)
+	{
+		Oid			relation = get_relname_relid(table[i], schema);
+
+		if (OidIsValid(relation))
+			LockRelationOid(relation, AccessShareLock);
+	}
+}
 
 /*
  * A lock tag for one number within one of our tables. The number is cut to 48
@@ -50,6 +73,7 @@ lock_identifiers(bool exclusive)
 {
 	LOCKTAG		tag = object_tag("user_group", 0);
 
+	lock_tables();
 	(void) LockAcquire(&tag, exclusive ? ExclusiveLock : ShareLock, false, false);
 }
 
@@ -58,5 +82,6 @@ lock_access(int64 integration)
 {
 	LOCKTAG		tag = object_tag("user_group_member", integration);
 
+	lock_tables();
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 }

@@ -5,6 +5,8 @@
  *	  as locktype "object" with the class of one of our tables.
  *
  * Order, for whoever takes more than one:
+ *	 0. the tables that grants are computed from, against TRUNCATE; the two
+ *		functions for 2 and 3 see to it
  *	 1. row of cobot_integration
  *	 2. identifiers
  *	 3. access of an integration, in ascending order of its id
