@@ -12,13 +12,13 @@ MODULE_big = smartspace_cobot
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
 
 # The install script is one file per topic, in this order.
-SQL_TOPICS = $(addprefix src/sql/,start.sql mirror.sql secret.sql access.sql building.sql mobile_app.sql run.sql look.sql functions.sql privileges.sql)
+SQL_TOPICS = $(addprefix src/sql/,start.sql mirror.sql secret.sql access.sql journal.sql grant.sql building.sql mobile_app.sql run.sql look.sql explain.sql functions.sql privileges.sql)
 EXTENSION_SCRIPT = $(EXTENSION)--$(EXTVERSION).sql
 DATA_built = $(EXTENSION_SCRIPT)
 
-REGRESS = install grants problems privileges
+REGRESS = install grants time journal explain problems privileges
 REGRESS_OPTS = --inputdir=. --load-extension=smartspace_cobot
-ISOLATION = membership_assignment identifier_field switch_membership group_deletion repeatable_read
+ISOLATION = membership_assignment identifier_field switch_membership group_deletion repeatable_read manual_grant membership_deletion truncate two_syncs assignment_assignment switch_switch
 ISOLATION_OPTS = --inputdir=test/isolation --load-extension=smartspace_cobot
 EXTRA_CLEAN = test/unit/unit_*.o
 

@@ -6,7 +6,7 @@ SET search_path = smartspace;
 
 -- what is stored and what is due, both ways: no row means equal
 CREATE VIEW public.grants_differ AS
-(SELECT 'too many' AS which, membership_id, user_group_id, source, valid FROM smartspace.user_group_member WHERE source <> 'manual'
+(SELECT 'too many' AS which, membership_id, user_group_id, source, valid FROM smartspace.user_group_member
  EXCEPT ALL SELECT 'too many', membership_id, user_group_id, source, valid FROM smartspace.access_due)
 UNION ALL
 (SELECT 'missing', membership_id, user_group_id, source, valid FROM smartspace.access_due

@@ -16,62 +16,101 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "commands/async.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 #include "access.h"
-#include "field_token.h"
 #include "lock.h"
 
 PG_FUNCTION_INFO_V1(access_follow);
 PG_FUNCTION_INFO_V1(access_recompute_all);
-PG_FUNCTION_INFO_V1(access_field_tokens);
 
 /*
- * Writes the difference between due and stored grants within a scope and counts
- * it. DUE and HAVE are conditions on the view access_due d, and on
- * user_group_member g joined with its membership m.
+ * Writes the difference between due and stored grants within a scope, and the
+ * journal, and gives one row: how many were given, changed and taken, the
+ * journal's position, and the first few changes as JSON. DUE is a condition on
+ * the view access_due d, HAVE a join or condition on user_group_member g.
+ * Parameters: $1 now, $2 the run; the scope's own follow.
  */
 #define FOLLOW(DUE, HAVE) \
 	"WITH due AS MATERIALIZED (" \
 	" SELECT d.membership_id, d.user_group_id, d.source, d.valid FROM smartspace.access_due d WHERE " DUE \
 	"), have AS MATERIALIZED (" \
-	" SELECT g.membership_id, g.user_group_id, g.source, g.valid" \
-	" FROM smartspace.user_group_member g JOIN smartspace.cobot_membership m ON m.id = g.membership_id" \
-	" WHERE g.source <> 'manual' AND " HAVE \
+	" SELECT g.membership_id, g.user_group_id, g.source, g.valid FROM smartspace.user_group_member g " HAVE \
 	"), difference AS MATERIALIZED (" \
-	" SELECT membership_id, user_group_id, source, d.valid, h.valid AS valid_before" \
+	" SELECT membership_id, user_group_id, source, d.valid, h.valid AS valid_before," \
+	"  CASE WHEN d.valid IS NULL THEN 'taken' WHEN h.valid IS NULL THEN 'given' ELSE 'changed' END AS action" \
 	" FROM due d FULL JOIN have h USING (membership_id, user_group_id, source)" \
 	" WHERE d.valid IS DISTINCT FROM h.valid" \
 	"), taken AS (" \
 	" DELETE FROM smartspace.user_group_member g USING difference x" \
-	" WHERE x.valid IS NULL AND g.membership_id = x.membership_id" \
-	" AND g.user_group_id = x.user_group_id AND g.source = x.source RETURNING 1" \
+	" WHERE x.action = 'taken' AND g.membership_id = x.membership_id" \
+	" AND g.user_group_id = x.user_group_id AND g.source = x.source" \
 	"), changed AS (" \
-	" UPDATE smartspace.user_group_member g SET valid = x.valid FROM difference x" \
-	" WHERE x.valid IS NOT NULL AND x.valid_before IS NOT NULL AND g.membership_id = x.membership_id" \
-	" AND g.user_group_id = x.user_group_id AND g.source = x.source RETURNING 1" \
+	" UPDATE smartspace.user_group_member g SET valid = x.valid, granted_at = $1, run_id = $2 FROM difference x" \
+	" WHERE x.action = 'changed' AND g.membership_id = x.membership_id" \
+	" AND g.user_group_id = x.user_group_id AND g.source = x.source" \
 	"), given AS (" \
-	" INSERT INTO smartspace.user_group_member (membership_id, user_group_id, source, valid)" \
-	" SELECT x.membership_id, x.user_group_id, x.source, x.valid FROM difference x" \
-	" WHERE x.valid_before IS NULL RETURNING 1" \
-	") SELECT (SELECT count(*) FROM given), (SELECT count(*) FROM changed), (SELECT count(*) FROM taken)"
+	" INSERT INTO smartspace.user_group_member (membership_id, user_group_id, source, valid, granted_at, run_id)" \
+	" SELECT x.membership_id, x.user_group_id, x.source, x.valid, $1, $2 FROM difference x WHERE x.action = 'given'" \
+	"), journal AS (" \
+	" INSERT INTO smartspace.access_journal" \
+	" (position, at, action, membership_id, user_group_id, source, valid_before, valid, run_id, done_by)" \
+	" SELECT (SELECT " POSITION "), $1, x.action, x.membership_id, x.user_group_id, x.source, x.valid_before, x.valid," \
+	"  $2, session_user FROM difference x" \
+	") SELECT pg_catalog.count(*) FILTER (WHERE x.action = 'given')," \
+	" pg_catalog.count(*) FILTER (WHERE x.action = 'changed')," \
+	" pg_catalog.count(*) FILTER (WHERE x.action = 'taken')," \
+	" CASE WHEN pg_catalog.count(*) > 0 THEN (SELECT " POSITION ") END," \
+	" (SELECT pg_catalog.string_agg(pg_catalog.row_to_json(f)::text, ',')" \
+	"  FROM (SELECT y.action, y.membership_id, y.user_group_id, y.source FROM difference y LIMIT " NOTIFIED_CHANGES ") f)" \
+	" FROM difference x"
+
+/* The number of the transaction, as access_position() counts. */
+#define POSITION "pg_catalog.pg_current_xact_id()::text::bigint"
+
+/* A notification names this many changes; of more it gives only the count. */
+#define NOTIFIED_CHANGES "5"
+#define NOTIFIED_CHANGES_LIMIT 5
+#define NOTIFY_CHANNEL "smartspace_access"
+
+#define TOKENS_LIKE(ROWS) \
+	"SELECT t.integration_id, t.membership_id FROM " ROWS " r JOIN smartspace.cobot_individual_token t" \
+	" ON pg_catalog.lower(t.token) = pg_catalog.lower(r.external_identifier)"
+
+#define ASSIGNMENTS(ROWS) \
+	"SELECT p.integration_id, pg_catalog.array_agg(DISTINCT a.plan_id), pg_catalog.array_agg(DISTINCT a.user_group_id)" \
+	" FROM " ROWS " a JOIN smartspace.cobot_plan p ON p.id = a.plan_id GROUP BY 1 ORDER BY 1"
+
+#define MANUAL_GRANTS(ROWS) \
+	"SELECT m.integration_id, pg_catalog.array_agg(DISTINCT x.membership_id), pg_catalog.array_agg(DISTINCT x.user_group_id)" \
+	" FROM " ROWS " x JOIN smartspace.cobot_membership m ON m.id = x.membership_id GROUP BY 1 ORDER BY 1"
+
+#define BOTH(COLUMNS) "(SELECT " COLUMNS " FROM new_row UNION ALL SELECT " COLUMNS " FROM old_row)"
 
 /* Every statement of this file; each is planned once per process. */
 typedef enum AccessQuery
 {
+	NONE,
 	MEMBERSHIPS_INSERTED,
 	MEMBERSHIPS_UPDATED,
+	MEMBERSHIPS_DELETED,
 	ASSIGNMENTS_INSERTED,
 	ASSIGNMENTS_UPDATED,
 	ASSIGNMENTS_DELETED,
+	MANUAL_INSERTED,
+	MANUAL_UPDATED,
+	MANUAL_DELETED,
 	GROUPS_INSERTED,
 	GROUPS_UPDATED,
 	GROUPS_DELETED,
@@ -79,13 +118,15 @@ typedef enum AccessQuery
 	ALL_INTEGRATIONS,
 	FOLLOW_MEMBERSHIPS,
 	FOLLOW_ASSIGNMENTS,
+	FOLLOW_MANUAL,
 	FOLLOW_INTEGRATION,
+	FOLLOW_EVERYTHING,
 	ACCESS_QUERY_COUNT
 } AccessQuery;
 
 /*
  * The first group finds the scope: one row for each integration concerned, in
- * lock order, with up to two arrays of ids.
+ * lock order, with the arrays that the FOLLOW_ statement wants.
  */
 static const char *const access_query[ACCESS_QUERY_COUNT] = {
 	[MEMBERSHIPS_INSERTED] =
@@ -97,46 +138,83 @@ static const char *const access_query[ACCESS_QUERY_COUNT] = {
 	" IS DISTINCT FROM"
 	" (o.integration_id, o.plan_id, o.confirmed_at, o.starts_at, o.canceled_to, o.individual_access, o.departed_at)"
 	" GROUP BY 1 ORDER BY 1",
-	[ASSIGNMENTS_INSERTED] =
-	"SELECT p.integration_id, pg_catalog.array_agg(DISTINCT a.plan_id), pg_catalog.array_agg(DISTINCT a.user_group_id)"
-	" FROM new_row a JOIN smartspace.cobot_plan p ON p.id = a.plan_id GROUP BY 1 ORDER BY 1",
-	[ASSIGNMENTS_UPDATED] =
-	"SELECT p.integration_id, pg_catalog.array_agg(DISTINCT a.plan_id), pg_catalog.array_agg(DISTINCT a.user_group_id)"
-	" FROM (SELECT plan_id, user_group_id FROM new_row UNION ALL SELECT plan_id, user_group_id FROM old_row) a"
-	" JOIN smartspace.cobot_plan p ON p.id = a.plan_id GROUP BY 1 ORDER BY 1",
-	[ASSIGNMENTS_DELETED] =
-	"SELECT p.integration_id, pg_catalog.array_agg(DISTINCT a.plan_id), pg_catalog.array_agg(DISTINCT a.user_group_id)"
-	" FROM old_row a JOIN smartspace.cobot_plan p ON p.id = a.plan_id GROUP BY 1 ORDER BY 1",
+	[MEMBERSHIPS_DELETED] =
+	"SELECT o.integration_id, pg_catalog.array_agg(o.id) FROM old_row o GROUP BY 1 ORDER BY 1",
+	[ASSIGNMENTS_INSERTED] = ASSIGNMENTS("new_row"),
+	[ASSIGNMENTS_UPDATED] = ASSIGNMENTS(BOTH("plan_id, user_group_id")),
+	[ASSIGNMENTS_DELETED] = ASSIGNMENTS("old_row"),
+	[MANUAL_INSERTED] = MANUAL_GRANTS("new_row"),
+	[MANUAL_UPDATED] = MANUAL_GRANTS(BOTH("membership_id, user_group_id")),
+	[MANUAL_DELETED] = MANUAL_GRANTS("old_row"),
 	[GROUPS_INSERTED] =
-	"SELECT t.integration_id, pg_catalog.array_agg(DISTINCT t.membership_id)"
-	" FROM new_row g JOIN smartspace.cobot_individual_token t"
-	" ON pg_catalog.lower(t.token) = pg_catalog.lower(g.external_identifier) GROUP BY 1 ORDER BY 1",
+	"SELECT f.integration_id, pg_catalog.array_agg(DISTINCT f.membership_id)"
+	" FROM (" TOKENS_LIKE("new_row") ") f GROUP BY 1 ORDER BY 1",
 	[GROUPS_UPDATED] =
-	"SELECT t.integration_id, pg_catalog.array_agg(DISTINCT t.membership_id)"
-	" FROM new_row n JOIN old_row o ON o.id = n.id AND o.external_identifier IS DISTINCT FROM n.external_identifier"
-	" JOIN smartspace.cobot_individual_token t"
-	" ON pg_catalog.lower(t.token) IN (pg_catalog.lower(n.external_identifier), pg_catalog.lower(o.external_identifier))"
-	" GROUP BY 1 ORDER BY 1",
+	"SELECT f.integration_id, pg_catalog.array_agg(DISTINCT f.membership_id)"
+	" FROM (" TOKENS_LIKE("(SELECT u.external_identifier FROM new_row n JOIN old_row o ON o.id = n.id"
+						  " CROSS JOIN LATERAL (VALUES (n.external_identifier), (o.external_identifier)) u (external_identifier)"
+						  " WHERE o.external_identifier IS DISTINCT FROM n.external_identifier)")
+	") f GROUP BY 1 ORDER BY 1",
 	[GROUPS_DELETED] =
-	"SELECT t.integration_id, pg_catalog.array_agg(DISTINCT t.membership_id)"
-	" FROM old_row g JOIN smartspace.cobot_individual_token t"
-	" ON pg_catalog.lower(t.token) = pg_catalog.lower(g.external_identifier) GROUP BY 1 ORDER BY 1",
+	"SELECT f.integration_id, pg_catalog.array_agg(DISTINCT f.membership_id)"
+	" FROM (" TOKENS_LIKE("old_row")
+	" UNION ALL SELECT m.integration_id, m.id FROM old_row o"
+	" JOIN smartspace.user_group_member g ON g.user_group_id = o.id"
+	" JOIN smartspace.cobot_membership m ON m.id = g.membership_id) f GROUP BY 1 ORDER BY 1",
 	[INTEGRATIONS_UPDATED] =
-	"SELECT n.id FROM new_row n JOIN old_row o ON o.id = n.id"
+	"SELECT n.id, n.id FROM new_row n JOIN old_row o ON o.id = n.id"
 	" WHERE (n.sync_plan_access, n.sync_individual_access, n.time_zone)"
 	" IS DISTINCT FROM (o.sync_plan_access, o.sync_individual_access, o.time_zone) ORDER BY 1",
 	[ALL_INTEGRATIONS] =
-	"SELECT i.id FROM smartspace.cobot_integration i WHERE $1 IS NULL OR i.id = $1 ORDER BY 1",
+	"SELECT i.id, i.id FROM smartspace.cobot_integration i WHERE $1 IS NULL OR i.id = $1 ORDER BY 1",
 
-	[FOLLOW_MEMBERSHIPS] = FOLLOW("d.membership_id = ANY ($1)", "g.membership_id = ANY ($1)"),
+	[FOLLOW_MEMBERSHIPS] = FOLLOW("d.membership_id = ANY ($3)", "WHERE g.membership_id = ANY ($3)"),
 	[FOLLOW_ASSIGNMENTS] =
-	FOLLOW("d.source = 'plan' AND d.plan_id = ANY ($1) AND d.user_group_id = ANY ($2)",
-		   "g.source = 'plan' AND m.plan_id = ANY ($1) AND g.user_group_id = ANY ($2)"),
-	[FOLLOW_INTEGRATION] = FOLLOW("d.integration_id = $1", "m.integration_id = $1"),
+	FOLLOW("d.source = 'plan' AND d.plan_id = ANY ($3) AND d.user_group_id = ANY ($4)",
+		   "JOIN smartspace.cobot_membership m ON m.id = g.membership_id"
+		   " WHERE g.source = 'plan' AND m.plan_id = ANY ($3) AND g.user_group_id = ANY ($4)"),
+	[FOLLOW_MANUAL] =
+	FOLLOW("d.source = 'manual' AND d.membership_id = ANY ($3) AND d.user_group_id = ANY ($4)",
+		   "WHERE g.source = 'manual' AND g.membership_id = ANY ($3) AND g.user_group_id = ANY ($4)"),
+	[FOLLOW_INTEGRATION] =
+	FOLLOW("d.integration_id = $3",
+		   "JOIN smartspace.cobot_membership m ON m.id = g.membership_id WHERE m.integration_id = $3"),
+	[FOLLOW_EVERYTHING] = FOLLOW("true", "WHERE true"),
 };
 
-static SPIPlanPtr access_plan[ACCESS_QUERY_COUNT];
+/* What to do for a change of each table: find the scope by event, then follow. */
+typedef struct AccessTable
+{
+	const char *name;
+	AccessQuery find[3];		/* insert, update, delete */
+	AccessQuery follow;
+	bool		reads_identifiers;
+} AccessTable;
+
+static const AccessTable access_table[] = {
+	{"cobot_membership", {MEMBERSHIPS_INSERTED, MEMBERSHIPS_UPDATED, MEMBERSHIPS_DELETED}, FOLLOW_MEMBERSHIPS, true},
+	{"user_group_assignment", {ASSIGNMENTS_INSERTED, ASSIGNMENTS_UPDATED, ASSIGNMENTS_DELETED}, FOLLOW_ASSIGNMENTS, false},
+	{"manual_grant", {MANUAL_INSERTED, MANUAL_UPDATED, MANUAL_DELETED}, FOLLOW_MANUAL, false},
+	{"user_group", {GROUPS_INSERTED, GROUPS_UPDATED, GROUPS_DELETED}, FOLLOW_MEMBERSHIPS, false},
+	{"cobot_integration", {NONE, INTEGRATIONS_UPDATED, NONE}, FOLLOW_INTEGRATION, true},
+};
+
+/*
+ * For a handful of rows planning would cost more than running, so one generic
+ * plan is kept; for many the plan has to fit their number and is made each time.
+ */
+typedef enum AccessScale
+{
+	A_HANDFUL,
+	MANY,
+	ACCESS_SCALE_COUNT
+} AccessScale;
+
+#define HANDFUL_LIMIT 100
+
+static SPIPlanPtr access_plan[ACCESS_QUERY_COUNT][ACCESS_SCALE_COUNT];
 static AccessCounts counts;
+static int64 current_run = 0;	/* 0: no synchronisation is writing */
 
 AccessCounts
 access_counts(void)
@@ -144,137 +222,176 @@ access_counts(void)
 	return counts;
 }
 
+void
+access_set_run(int64 run_id)
+{
+	current_run = run_id;
+}
+
 /*
- * In a transaction that keeps one snapshot. Where a grant is due to a member, or
- * of a group, that the snapshot does not show, the foreign key refuses it, since
- * it looks with the transaction's own eyes: that is a serialization failure.
+ * In a transaction that keeps one snapshot, grants as old as that snapshot would
+ * stay wrong: they are computed with one taken after the locks.
  */
 static int
 run_with_latest_snapshot(SPIPlanPtr plan, Datum *args, const char *nulls)
 {
-	int			result = 0;
-
 	CommandCounterIncrement();	/* so that the snapshot shows what the statement did */
-	PG_TRY();
-	{
-		result = SPI_execute_snapshot(plan, args, nulls, GetLatestSnapshot(), InvalidSnapshot,
-									  false, true, 0);
-	}
-	PG_CATCH();
-	{
-		if (geterrcode() == ERRCODE_FOREIGN_KEY_VIOLATION)
-		{
-			FlushErrorState();
-			ereport(ERROR,
-					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-					 errmsg("could not serialize access due to concurrent changes of members or user groups"),
-					 errhint("The transaction might succeed if retried.")));
-		}
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-	return result;
+	return SPI_execute_snapshot(plan, args, nulls, GetLatestSnapshot(), InvalidSnapshot, false, true, 0);
 }
 
 static void
-run(AccessQuery query, int nargs, Oid *types, Datum *args, const char *nulls)
+run(AccessQuery query, AccessScale scale, int nargs, Oid *types, Datum *args, const char *nulls)
 {
-	if (access_plan[query] == NULL)
-	{
-		SPIPlanPtr	plan = SPI_prepare(access_query[query], nargs, types);
+	SPIPlanPtr	plan = access_plan[query][scale];
 
+	if (plan == NULL)
+	{
+		plan = SPI_prepare_cursor(access_query[query], nargs, types,
+								  scale == A_HANDFUL ? CURSOR_OPT_GENERIC_PLAN : CURSOR_OPT_CUSTOM_PLAN);
 		if (plan == NULL || SPI_keepplan(plan) != 0)
 			elog(ERROR, "could not prepare a statement about grants: %s", SPI_result_code_string(SPI_result));
-		access_plan[query] = plan;
+		access_plan[query][scale] = plan;
 	}
 
 	int			result = IsolationUsesXactSnapshot() ?
-		run_with_latest_snapshot(access_plan[query], args, nulls) :
-		SPI_execute_plan(access_plan[query], args, nulls, false, 0);
+		run_with_latest_snapshot(plan, args, nulls) :
+		SPI_execute_plan(plan, args, nulls, false, 0);
 
 	if (result < 0)
 		elog(ERROR, "could not run a statement about grants: %s", SPI_result_code_string(result));
 }
 
+/*
+ * Tells listeners what a statement changed; they read the journal from their
+ * last position. Ids only, no names, and far below the size limit.
+ */
 static void
-follow(AccessQuery query, int nargs, Oid *types, Datum *args)
+notify(int64 changes, HeapTuple row, TupleDesc desc)
 {
+	char	   *position = SPI_getvalue(row, desc, 4);
+	StringInfoData payload;
+
+	initStringInfo(&payload);
+	appendStringInfo(&payload, "{\"position\":%s,\"count\":%lld", position, (long long) changes);
+	if (changes <= NOTIFIED_CHANGES_LIMIT)
+		appendStringInfo(&payload, ",\"changes\":[%s]", SPI_getvalue(row, desc, 5));
+	appendStringInfoChar(&payload, '}');
+	Async_Notify(NOTIFY_CHANNEL, payload.data);
+}
+
+/* How many memberships a FOLLOW_ statement is about; a plan or an integration may have any number. */
+static AccessScale
+scale_of(AccessQuery query, const Datum *scope_args)
+{
+	if (query != FOLLOW_MEMBERSHIPS && query != FOLLOW_MANUAL)
+		return MANY;
+
+	ArrayType  *ids = DatumGetArrayTypeP(scope_args[0]);
+
+	return ArrayGetNItems(ARR_NDIM(ids), ARR_DIMS(ids)) <= HANDFUL_LIMIT ? A_HANDFUL : MANY;
+}
+
+/* Carries out one FOLLOW_ statement; scope_args are those after the first two. */
+static void
+follow(AccessQuery query, int scope_nargs, Oid scope_type, const Datum *scope_args)
+{
+	Oid			types[4] = {TIMESTAMPTZOID, INT8OID, scope_type, scope_type};
+	Datum		args[4] = {TimestampTzGetDatum(GetCurrentTimestamp()), Int64GetDatum(current_run)};
 	bool		isnull;
 
-	run(query, nargs, types, args, NULL);
+	for (int i = 0; i < scope_nargs; i++)
+		args[2 + i] = scope_args[i];
+	run(query, scale_of(query, scope_args), 2 + scope_nargs, types, args, current_run == 0 ? " n  " : NULL);
 
 	HeapTuple	row = SPI_tuptable->vals[0];
 	TupleDesc	desc = SPI_tuptable->tupdesc;
+	int64		given = DatumGetInt64(SPI_getbinval(row, desc, 1, &isnull));
+	int64		changed = DatumGetInt64(SPI_getbinval(row, desc, 2, &isnull));
+	int64		taken = DatumGetInt64(SPI_getbinval(row, desc, 3, &isnull));
 
-	counts.given += DatumGetInt64(SPI_getbinval(row, desc, 1, &isnull));
-	counts.changed += DatumGetInt64(SPI_getbinval(row, desc, 2, &isnull));
-	counts.taken += DatumGetInt64(SPI_getbinval(row, desc, 3, &isnull));
+	counts.given += given;
+	counts.changed += changed;
+	counts.taken += taken;
+	if (given + changed + taken > 0)
+		notify(given + changed + taken, row, desc);
 	SPI_freetuptable(SPI_tuptable);
 }
 
-/*
- * Carries out one FOLLOW_ statement for each row of scope, after taking the
- * locks of all of them in order.
- */
+/* Takes the locks of all integrations in scope, in order; gives how many there are. */
+static uint64
+lock_scope(void)
+{
+	bool		isnull;
+
+	for (uint64 i = 0; i < SPI_processed; i++)
+		lock_access(DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull)));
+	return SPI_processed;
+}
+
+/* Locks the scope that was just found and follows it, integration by integration. */
 static void
 follow_scope(AccessQuery query)
 {
 	SPITupleTable *scope = SPI_tuptable;
-	uint64		rows = SPI_processed;
-	bool		isnull;
-
-	for (uint64 i = 0; i < rows; i++)
-		lock_access(DatumGetInt64(SPI_getbinval(scope->vals[i], scope->tupdesc, 1, &isnull)));
+	uint64		rows = lock_scope();
+	int			nargs = scope->tupdesc->natts - 1;
+	Oid			type = query == FOLLOW_INTEGRATION ? INT8OID : INT8ARRAYOID;
 
 	for (uint64 i = 0; i < rows; i++)
 	{
-		HeapTuple	row = scope->vals[i];
+		Datum		args[2];
+		bool		isnull;
 
-		if (query == FOLLOW_INTEGRATION)
-		{
-			Datum		integration = SPI_getbinval(row, scope->tupdesc, 1, &isnull);
-
-			follow(query, 1, (Oid[]) {INT8OID}, &integration);
-		}
-		else
-		{
-			int			nargs = query == FOLLOW_ASSIGNMENTS ? 2 : 1;
-			Datum		args[2] = {0};
-
-			for (int j = 0; j < nargs; j++)
-				args[j] = SPI_getbinval(row, scope->tupdesc, j + 2, &isnull);
-			follow(query, nargs, (Oid[]) {INT8ARRAYOID, INT8ARRAYOID}, args);
-		}
+		for (int j = 0; j < nargs; j++)
+			args[j] = SPI_getbinval(scope->vals[i], scope->tupdesc, j + 2, &isnull);
+		follow(query, nargs, type, args);
 	}
 	SPI_freetuptable(scope);
 }
 
-/* Index of the event for the tables of queries above: insert, update, delete. */
-static int
-event_number(TriggerData *trigdata)
-{
-	if (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event))
-		return 0;
-	if (TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event))
-		return 1;
-	return 2;
-}
-
-/* Compares all grants of one integration, or of every one (is_null), with what is due. */
+/* Compares all grants of one integration, or all there are (is_null), with what is due. */
 static void
 follow_everything(Datum integration, bool is_null)
 {
 	lock_identifiers(false);
-	run(ALL_INTEGRATIONS, 1, (Oid[]) {INT8OID}, &integration, is_null ? "n" : " ");
-	follow_scope(FOLLOW_INTEGRATION);
+	run(ALL_INTEGRATIONS, A_HANDFUL, 1, (Oid[]) {INT8OID}, &integration, is_null ? "n" : NULL);
+	if (!is_null)
+		follow_scope(FOLLOW_INTEGRATION);
+	else
+	{
+		lock_scope();
+		follow(FOLLOW_EVERYTHING, 0, InvalidOid, NULL);
+	}
+}
+
+static const AccessTable *
+find_table(const char *name)
+{
+	for (int i = 0; i < (int) lengthof(access_table); i++)
+		if (strcmp(access_table[i].name, name) == 0)
+			return &access_table[i];
+	elog(ERROR, "access_follow() does not know table \"%s\"", name);
+}
+
+static void
+follow_change(TriggerData *trigdata)
+{
+	const AccessTable *table = find_table(RelationGetRelationName(trigdata->tg_relation));
+	int			event = TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) ? 0 :
+		TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event) ? 1 : 2;
+
+	run(table->find[event], A_HANDFUL, 0, NULL, NULL, NULL);
+	if (table->reads_identifiers && SPI_processed > 0)
+		lock_identifiers(false);
+	follow_scope(table->follow);
 }
 
 /*
  * Trigger function. BEFORE STATEMENT takes the lock on identifiers early, ahead
  * of the row locks, so that a synchronisation which makes a grant for a group
- * never waits for somebody who waits for it. On user_group_assignment the shared
- * lock keeps out those who delete groups: their cascade takes the locks of grants
- * in no order. AFTER STATEMENT follows the change.
+ * never waits for somebody who waits for it. On user_group_assignment and
+ * manual_grant the shared lock keeps out those who delete groups: their cascade
+ * takes the locks of grants in no order. AFTER STATEMENT follows the change.
  */
 Datum
 access_follow(PG_FUNCTION_ARGS)
@@ -285,12 +402,10 @@ access_follow(PG_FUNCTION_ARGS)
 				 errmsg("function \"%s\" was not called by a trigger", "access_follow")));
 
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
-	const char *table = RelationGetRelationName(trigdata->tg_relation);
-	int			event = event_number(trigdata);
 
 	if (TRIGGER_FIRED_BEFORE(trigdata->tg_event))
 	{
-		lock_identifiers(strcmp(table, "user_group") == 0);
+		lock_identifiers(strcmp(RelationGetRelationName(trigdata->tg_relation), "user_group") == 0);
 		return PointerGetDatum(NULL);
 	}
 
@@ -302,34 +417,10 @@ access_follow(PG_FUNCTION_ARGS)
 
 	SPI_connect();
 	SPI_register_trigger_data(trigdata);
-
 	if (TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event))
 		follow_everything((Datum) 0, true); /* there are no rows to look at */
-	else if (strcmp(table, "cobot_membership") == 0)
-	{
-		run(MEMBERSHIPS_INSERTED + event, 0, NULL, NULL, NULL);
-		if (SPI_processed > 0)
-			lock_identifiers(false);
-		follow_scope(FOLLOW_MEMBERSHIPS);
-	}
-	else if (strcmp(table, "user_group_assignment") == 0)
-	{
-		run(ASSIGNMENTS_INSERTED + event, 0, NULL, NULL, NULL);
-		follow_scope(FOLLOW_ASSIGNMENTS);
-	}
-	else if (strcmp(table, "user_group") == 0)
-	{
-		run(GROUPS_INSERTED + event, 0, NULL, NULL, NULL);
-		follow_scope(FOLLOW_MEMBERSHIPS);
-	}
 	else
-	{
-		run(INTEGRATIONS_UPDATED, 0, NULL, NULL, NULL);
-		if (SPI_processed > 0)
-			lock_identifiers(false);
-		follow_scope(FOLLOW_INTEGRATION);
-	}
-
+		follow_change(trigdata);
 	SPI_finish();
 	return PointerGetDatum(NULL);
 }
@@ -359,30 +450,4 @@ access_recompute_all(PG_FUNCTION_ARGS)
 	bool		nulls[3] = {false, false, false};
 
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(tupdesc, values, nulls)));
-}
-
-/*
- * cobot_field_tokens(text) -> setof text, in the order of the value, doubles included
- */
-Datum
-access_field_tokens(PG_FUNCTION_ARGS)
-{
-	text	   *field = PG_GETARG_TEXT_PP(0);
-	const char *cursor = VARDATA_ANY(field);
-	const char *end = cursor + VARSIZE_ANY_EXHDR(field);
-	const char *token;
-	size_t		length;
-
-	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
-
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-
-	while (field_token_next(&cursor, end, &token, &length))
-	{
-		Datum		value = PointerGetDatum(cstring_to_text_with_len(token, (int) length));
-		bool		isnull = false;
-
-		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, &value, &isnull);
-	}
-	return (Datum) 0;
 }

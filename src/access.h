@@ -20,4 +20,10 @@ typedef struct AccessCounts
  */
 extern AccessCounts access_counts(void);
 
+/*
+ * The run that the grants to come are made for, 0 for none. Whoever sets it
+ * takes it back, also after an error.
+ */
+extern void access_set_run(int64 run_id);
+
 #endif

@@ -27,6 +27,22 @@ table_oid(const char *table)
 }
 
 /*
+ * Against TRUNCATE, which locks its table first and asks for our locks after
+ * that: whoever has one of them must not come to such a table later. In the
+ * order in which TRUNCATE ... CASCADE locks them.
+ */
+static void
+lock_tables(void)
+{
+	static const char *const table[] = {
+		"cobot_integration", "cobot_membership", "user_group", "user_group_assignment", "manual_grant"
+	};
+
+	for (int i = 0; i < (int) lengthof(table); i++)
+		LockRelationOid(table_oid(table[i]), AccessShareLock);
+}
+
+/*
  * A lock tag for one number within one of our tables. The number is cut to 48
  * bits; two integrations that fall together would only wait for each other.
  */
@@ -51,22 +67,12 @@ lock_try_run(int64 integration)
 	return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
-/*
- * Whoever computes grants reads the assignments in the end. TRUNCATE locks that
- * table before any trigger of ours can take a lock, so the others must, too.
- */
-static void
-open_assignments(void)
-{
-	LockRelationOid(table_oid("user_group_assignment"), AccessShareLock);
-}
-
 void
 lock_identifiers(bool exclusive)
 {
 	LOCKTAG		tag = object_tag("user_group", 0);
 
-	open_assignments();
+	lock_tables();
 	(void) LockAcquire(&tag, exclusive ? ExclusiveLock : ShareLock, false, false);
 }
 
@@ -75,6 +81,6 @@ lock_access(int64 integration)
 {
 	LOCKTAG		tag = object_tag("user_group_member", integration);
 
-	open_assignments();
+	lock_tables();
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 }

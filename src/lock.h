@@ -6,7 +6,9 @@
  *
  * Order, for whoever takes more than one:
  *	 1. row of cobot_integration
- *	 2. table user_group_assignment, to read it (the functions below see to it)
+ *	 2. the tables that grants are computed from, to read them: TRUNCATE locks its
+ *		table before any trigger of ours can take a lock, so the others must, too
+ *		(the functions for 3 and 4 see to it)
  *	 3. identifiers
  *	 4. access of an integration, in ascending order of its id
  */

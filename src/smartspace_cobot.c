@@ -11,12 +11,14 @@
 #include "funcapi.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/timestamp.h"
 
 #include "http.h"
 #include "smartspace_cobot.h"
 
 PG_MODULE_MAGIC;
 
+PG_FUNCTION_INFO_V1(smartspace_journal_retention);
 PG_FUNCTION_INFO_V1(smartspace_library_version);
 
 void		_PG_init(void);
@@ -31,6 +33,7 @@ int			smartspace_response_limit_kb;
 int			smartspace_max_connections;
 int			smartspace_max_retries;
 int			smartspace_retry_wait_limit_s;
+int			smartspace_journal_retention_days;
 
 /*
  * ADDRESS:PORT, where ADDRESS is an IP address or a host name. libcurl splits
@@ -114,7 +117,27 @@ _PG_init(void)
 							NULL, &smartspace_response_limit_kb, 256 * 1024, 64, 1024 * 1024 - 64,
 							PGC_SUSET, GUC_UNIT_KB, NULL, NULL, NULL);
 
+	/* How much to keep. */
+	DefineCustomIntVariable("smartspace_cobot.journal_retention_days",
+							"How many days the journal of grants is kept; cobot_purge_journal() deletes what is older.",
+							NULL, &smartspace_journal_retention_days, 730, 1, 36500,
+							PGC_SUSET, 0, NULL, NULL, NULL);
+
 	MarkGUCPrefixReserved("smartspace_cobot");
+}
+
+/*
+ * cobot_journal_retention() -> interval. A function, because a session that has
+ * not loaded the library yet does not know the setting.
+ */
+Datum
+smartspace_journal_retention(PG_FUNCTION_ARGS)
+{
+	Interval   *retention = palloc0(sizeof(Interval));
+
+	(void) fcinfo;
+	retention->day = smartspace_journal_retention_days;
+	PG_RETURN_INTERVAL_P(retention);
 }
 
 /*

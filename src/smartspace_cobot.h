@@ -26,5 +26,6 @@ extern int	smartspace_response_limit_kb;
 extern int	smartspace_max_connections;
 extern int	smartspace_max_retries;
 extern int	smartspace_retry_wait_limit_s;
+extern int	smartspace_journal_retention_days;
 
 #endif

@@ -114,7 +114,8 @@ record_run(SyncRun *run, const AccessCounts *grants)
 {
 	QueryArg	problem_args[] = {query_int64(run->integration.id)};
 
-	query_run("SELECT pg_catalog.count(*) FROM smartspace.cobot_problem p WHERE p.integration_id = $1",
+	query_run("SELECT pg_catalog.count(*) FROM smartspace.cobot_problem p"
+			  " WHERE p.integration_id = $1 AND p.severity = 'problem'",
 			  lengthof(problem_args), problem_args);
 
 	int64		problems = query_result_int64(0, 1);
@@ -123,7 +124,7 @@ record_run(SyncRun *run, const AccessCounts *grants)
 		run->result = problems > 0 ? "ok_with_problems" : "ok";
 
 	QueryArg	args[] = {
-		query_int64(run->integration.id), query_text(run->result), query_text(run->reason),
+		query_int64(run->id), query_int64(run->integration.id), query_text(run->result), query_text(run->reason),
 		query_text(run->message ? run->message : in_words(run, grants)),
 		query_int64(run->members_seen), query_int64(run->members_added),
 		query_int64(run->members_changed), query_int64(run->members_removed),
@@ -136,11 +137,11 @@ record_run(SyncRun *run, const AccessCounts *grants)
 		query_text(GetUserNameFromId(GetSessionUserId(), true))
 	};
 
-	query_run("INSERT INTO smartspace.cobot_sync_run (integration_id, result, reason, message,"
+	query_run("INSERT INTO smartspace.cobot_sync_run (id, integration_id, result, reason, message,"
 			  " members_seen, members_added, members_changed, members_removed,"
 			  " grants_given, grants_changed, grants_taken, problems, requests, bytes,"
 			  " fetch_ms, apply_ms, started_at, finished_at, run_by)"
-			  " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)"
+			  " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)"
 			  " RETURNING *", lengthof(args), args);
 	return PointerGetDatum(SPI_returntuple(SPI_tuptable->vals[0], SPI_tuptable->tupdesc));
 }
@@ -155,6 +156,22 @@ warn(const SyncRun *run)
 			 errmsg("synchronisation of \"%s\" %s%s: %s", run->integration.name, verb, run->result, run->message),
 			 run->detail ? errdetail("%s", run->detail) : 0,
 			 run->hint ? errhint("%s", run->hint) : 0));
+}
+
+/* Grants that are made from here on are this run's. */
+static void
+apply(SyncRun *run, SyncSnapshot *snapshot, SyncPlan *plan)
+{
+	access_set_run(run->id);
+	PG_TRY();
+	{
+		sync_apply(run, snapshot, plan);
+	}
+	PG_FINALLY();
+	{
+		access_set_run(0);
+	}
+	PG_END_TRY();
 }
 
 static Datum
@@ -172,7 +189,7 @@ synchronise(SyncRun *run)
 	bool		usable = find_out(run, &snapshot, &plan);
 
 	if (usable)
-		sync_apply(run, &snapshot, &plan);
+		apply(run, &snapshot, &plan);
 	sync_plan_free(&plan);
 
 	AccessCounts after = access_counts();
@@ -209,6 +226,9 @@ sync_integration(PG_FUNCTION_ARGS)
 	SPI_connect();
 	integration_load(&run.integration, PG_ARGISNULL(0) ? 0 : PG_GETARG_INT64(0), PG_ARGISNULL(0));
 	integration_require_connected(&run.integration);
+
+	query_run("SELECT pg_catalog.nextval('smartspace.cobot_sync_run_id_seq')", 0, NULL);
+	run.id = query_result_int64(0, 1);
 
 	if (lock_try_run(run.integration.id))
 	{

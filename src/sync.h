@@ -25,6 +25,7 @@
 
 typedef struct SyncRun
 {
+	int64		id;				/* of its row in cobot_sync_run */
 	Integration integration;
 	CobotClient client;
 	MemoryContext context;		/* of the run; answers live here */

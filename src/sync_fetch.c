@@ -8,6 +8,22 @@
 #include "custom_field.h"
 #include "sync.h"
 
+/* Labels that stand more than once are worth a word of advice; ours is find_field()'s matter. */
+static void
+report_duplicate_labels(const CustomFieldList *list, SyncPlan *plan)
+{
+	const cJSON *element;
+
+	cJSON_ArrayForEach(element, list->tree)
+	{
+		const char *label = cJSON_GetObjectItemCaseSensitive(element, "label")->valuestring;
+
+		if (strcmp(label, INTEGRATION_FIELD_LABEL) != 0 && custom_field_count(list, label) > 1)
+			sync_plan_problem(plan, "duplicate_label", "custom field", label,
+							  psprintf("The space has %d custom fields of this name.", custom_field_count(list, label)));
+	}
+}
+
 /* Facts: definitions belong to the space; labels need not be unique. */
 static const char *
 find_field(CobotCall *definitions, SyncPlan *plan)
@@ -21,6 +37,8 @@ find_field(CobotCall *definitions, SyncPlan *plan)
 						  psprintf("%s %s", error.path, error.message));
 		return NULL;
 	}
+
+	report_duplicate_labels(&list, plan);
 
 	int			matches = custom_field_count(&list, INTEGRATION_FIELD_LABEL);
 

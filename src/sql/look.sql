@@ -28,7 +28,8 @@ COMMENT ON COLUMN smartspace.access_now.source IS 'plan, individual or manual';
 COMMENT ON COLUMN smartspace.access_now.valid_until IS 'first moment without the grant; null for no known end';
 
 CREATE VIEW smartspace.cobot_problem AS
-SELECT p.integration_id, p.problem, m.id AS membership_id,
+-- what the last good synchronisation could not use
+SELECT p.integration_id, 'problem'::text AS severity, p.problem, m.id AS membership_id,
 	p.record || ' ' || coalesce(m.name || ' (' || p.cobot_id || ')', p.cobot_id) AS subject,
 	p.detail,
 	CASE p.problem
@@ -42,16 +43,18 @@ SELECT p.integration_id, p.problem, m.id AS membership_id,
 FROM smartspace.cobot_record_problem p
 	LEFT JOIN smartspace.cobot_membership m
 		ON p.record = 'membership' AND m.integration_id = p.integration_id AND m.cobot_id = p.cobot_id
+WHERE p.problem <> 'duplicate_label'
 UNION ALL
-SELECT m.integration_id, 'plan_unmapped', m.id, 'membership ' || coalesce(m.name, m.cobot_id),
-	'The plan "' || coalesce(m.plan_name, '') || '" is a copy of no plan of the space.',
+SELECT m.integration_id, 'problem', 'plan_unmapped', m.id, 'membership ' || coalesce(m.name, m.cobot_id),
+	format('The plan "%s" is a copy of no plan of the space (members on it: %s).', m.plan_name,
+		count(*) OVER (PARTITION BY m.integration_id, m.plan_name)),
 	'Move the member to a plan of the space in Cobot, or name user groups in the custom field.',
 	NULL
 FROM smartspace.cobot_membership m
 	JOIN smartspace.cobot_integration i ON i.id = m.integration_id AND i.sync_plan_access
 WHERE m.plan_id IS NULL AND m.departed_at IS NULL
 UNION ALL
-SELECT t.integration_id,
+SELECT t.integration_id, 'problem',
 	CASE WHEN t.matches = 0 THEN 'unknown_identifier' ELSE 'ambiguous_identifier' END,
 	t.membership_id, 'membership ' || coalesce(m.name, m.cobot_id),
 	CASE WHEN t.matches = 0 THEN 'No user group has the external identifier "' || t.token || '".'
@@ -64,17 +67,63 @@ FROM smartspace.cobot_individual_token t
 	JOIN smartspace.cobot_membership m ON m.id = t.membership_id
 WHERE t.user_group_id IS NULL
 UNION ALL
-SELECT i.id, 'missing_scope', NULL, 'scope ' || s.scope,
+SELECT i.id, 'problem', 'missing_scope', NULL, 'scope ' || s.scope,
 	'The token was granted without it: ' || s.effect || '.',
 	'Add the scope to the OAuth client in Cobot, let an admin authorise it again, and connect with the new token.',
 	NULL
 FROM smartspace.cobot_integration i
 	CROSS JOIN LATERAL smartspace.cobot_missing_scope(i.granted_scope, i.sync_individual_access) s
-WHERE i.state IN ('connected', 'degraded');
+WHERE i.state IN ('connected', 'degraded')
+-- what looks like a slip, though nobody lacks anything that is known of
+UNION ALL
+SELECT p.integration_id, 'advice', 'plan_without_assignment', NULL, 'plan ' || coalesce(p.name, p.cobot_id),
+	format('It gives no user group (members on it: %s).', h.members),
+	'Add rows to user_group_assignment for this plan, unless its members shall get nothing from it.',
+	NULL
+FROM smartspace.cobot_plan p
+	JOIN smartspace.cobot_integration i ON i.id = p.integration_id AND i.sync_plan_access
+	CROSS JOIN LATERAL (SELECT count(*) AS members FROM smartspace.cobot_membership m
+		WHERE m.plan_id = p.id AND m.departed_at IS NULL) h
+WHERE h.members > 0 AND NOT EXISTS (SELECT FROM smartspace.user_group_assignment a WHERE a.plan_id = p.id)
+UNION ALL
+SELECT p.integration_id, 'advice', 'assignment_to_vanished_plan', NULL, 'plan ' || coalesce(p.name, p.cobot_id),
+	format('Cobot lists it no more, and it still gives %s (members on it: %s).',
+		(SELECT string_agg('"' || g.name || '"', ', ' ORDER BY g.name) FROM smartspace.user_group_assignment a
+			JOIN smartspace.user_group g ON g.id = a.user_group_id WHERE a.plan_id = p.id), h.members),
+	'Delete its rows in user_group_assignment when nobody is on it any more.',
+	NULL
+FROM smartspace.cobot_plan p
+	CROSS JOIN LATERAL (SELECT count(*) AS members FROM smartspace.cobot_membership m
+		WHERE m.plan_id = p.id AND m.departed_at IS NULL) h
+WHERE NOT p.listed AND EXISTS (SELECT FROM smartspace.user_group_assignment a WHERE a.plan_id = p.id)
+UNION ALL
+SELECT p.integration_id, 'advice', 'duplicate_label', NULL, 'custom field ' || p.cobot_id, p.detail,
+	'Rename all but one of these fields in Cobot, so that people and programs can tell them apart.', p.since
+FROM smartspace.cobot_record_problem p
+WHERE p.problem = 'duplicate_label'
+UNION ALL
+SELECT NULL, 'advice', 'similar_identifiers', NULL, 'user groups ' || string_agg('"' || g.name || '"', ', ' ORDER BY g.id),
+	'Their external identifiers differ only in upper and lower case or in blanks: '
+		|| string_agg('"' || g.external_identifier || '"', ', ' ORDER BY g.id) || '.',
+	'Give them external identifiers that people can tell apart.',
+	NULL
+FROM smartspace.user_group g
+WHERE g.external_identifier IS NOT NULL
+GROUP BY lower(regexp_replace(g.external_identifier, '\s+', '', 'g'))
+HAVING count(*) > 1
+UNION ALL
+SELECT NULL, 'advice', 'group_without_members', NULL, 'user group ' || g.name,
+	'Nobody is in it: no member has a plan that gives it or a custom field that names it.',
+	'Assign it to a plan, or delete it.',
+	NULL
+FROM smartspace.user_group g
+WHERE NOT EXISTS (SELECT FROM smartspace.user_group_member a WHERE a.user_group_id = g.id);
 
-COMMENT ON VIEW smartspace.cobot_problem IS 'everything that keeps somebody from what they should have, with what to do about it';
+COMMENT ON VIEW smartspace.cobot_problem IS 'everything that keeps somebody from what they should have, and what looks like a slip, each with what to do about it';
+COMMENT ON COLUMN smartspace.cobot_problem.integration_id IS 'null for advice about user groups, which belong to no integration';
+COMMENT ON COLUMN smartspace.cobot_problem.severity IS 'problem: somebody may lack something; advice: looks like a slip';
 COMMENT ON COLUMN smartspace.cobot_problem.problem IS
-'bad_record, plan_unmapped, unknown_identifier, ambiguous_identifier, custom_field_missing, custom_field_ambiguous, custom_field_unreadable or missing_scope';
+'bad_record, plan_unmapped, unknown_identifier, ambiguous_identifier, custom_field_missing, custom_field_ambiguous, custom_field_unreadable or missing_scope; as advice plan_without_assignment, assignment_to_vanished_plan, duplicate_label, similar_identifiers or group_without_members';
 COMMENT ON COLUMN smartspace.cobot_problem.since IS 'when it was first seen, where that is recorded';
 
 CREATE VIEW smartspace.cobot_status AS
@@ -105,7 +154,8 @@ FROM smartspace.cobot_integration i
 			count(*) FILTER (WHERE EXISTS (SELECT FROM smartspace.user_group_member a
 				WHERE a.membership_id = m.id AND a.valid @> now())) AS with_access
 		FROM smartspace.cobot_membership m WHERE m.integration_id = i.id AND m.departed_at IS NULL) m
-	CROSS JOIN LATERAL (SELECT count(*) AS problems FROM smartspace.cobot_problem p WHERE p.integration_id = i.id) p;
+	CROSS JOIN LATERAL (SELECT count(*) AS problems FROM smartspace.cobot_problem p
+		WHERE p.integration_id = i.id AND p.severity = 'problem') p;
 
 COMMENT ON VIEW smartspace.cobot_status IS 'one line for each integration: how it is, in words';
 COMMENT ON COLUMN smartspace.cobot_status.state IS 'as in cobot_integration; disconnected also where the token is missing, as after a restore';

@@ -157,7 +157,7 @@ CREATE TABLE smartspace.cobot_record_problem (
 	integration_id bigint NOT NULL CONSTRAINT cobot_record_problem_integration_id_fkey
 		REFERENCES smartspace.cobot_integration ON DELETE CASCADE,
 	problem text NOT NULL CONSTRAINT cobot_record_problem_problem_known
-		CHECK (problem IN ('bad_record', 'custom_field_missing', 'custom_field_ambiguous', 'custom_field_unreadable')),
+		CHECK (problem IN ('bad_record', 'custom_field_missing', 'custom_field_ambiguous', 'custom_field_unreadable', 'duplicate_label')),
 	record text NOT NULL,
 	cobot_id text NOT NULL,
 	detail text NOT NULL,

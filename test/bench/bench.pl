@@ -28,7 +28,10 @@ sub rows
 eval
 {
 	my @rows = rows(@ARGV);
-	my $bench = Bench->new(members => $ENV{MEMBERS} // 10_000, rounds => $ENV{ROUNDS} // 5);
+	my $bench = Bench->new(
+		members => $ENV{MEMBERS} // 10_000,
+		large => $ENV{LARGE} // 100_000,
+		rounds => $ENV{ROUNDS} // 5);
 
 	$_->($bench) foreach @rows;
 	$bench->print_table;

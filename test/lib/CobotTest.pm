@@ -242,7 +242,7 @@ sub contents
 
 	return join "\n", map {
 		$self->sql("SELECT '$_', t.xmin, t.ctid, t.* FROM smartspace.$_ t ORDER BY t.ctid")
-	} qw(cobot_plan cobot_membership user_group_member user_group user_group_assignment);
+	} qw(cobot_plan cobot_membership user_group_member user_group user_group_assignment manual_grant);
 }
 
 =head2 grants_differ
@@ -258,7 +258,7 @@ sub grants_differ
 
 	return $self->sql(<<"SQL");
 SELECT count(*) FROM (
-	(SELECT $columns FROM smartspace.user_group_member WHERE source <> 'manual'
+	(SELECT $columns FROM smartspace.user_group_member
 	 EXCEPT ALL SELECT $columns FROM smartspace.access_due)
 	UNION ALL
 	(SELECT $columns FROM smartspace.access_due

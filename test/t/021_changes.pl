@@ -189,7 +189,7 @@ $cobot->patch_space('loft', time_zone_name => 'Europe/Berlin');
 $t->sync($space);
 
 # --- switches and grants by hand ---
-$t->sql("INSERT INTO smartspace.user_group_member (membership_id, user_group_id, source, valid) VALUES ($id_of_ada, $roof, 'manual', '(,)')");
+$t->sql("SELECT smartspace.cobot_grant($id_of_ada, $roof)");
 $t->sql('UPDATE smartspace.cobot_integration SET sync_individual_access = false');
 is($t->sql("SELECT string_agg(DISTINCT source, ' ' ORDER BY source) FROM smartspace.user_group_member"), 'manual plan', 'the switch takes individual access at once');
 is($t->grants_differ, 0, 'the grants equal their definition');

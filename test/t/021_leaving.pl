@@ -36,8 +36,7 @@ my $door = $t->group('Door');
 my $roof = $t->group('Roof');
 $t->group('Workshop', identifier => 'Workshop');
 $t->assign('full', $door);
-$t->sql("INSERT INTO smartspace.user_group_member (membership_id, user_group_id, source, valid)"
-	  . " SELECT id, $roof, 'manual', '(,)' FROM smartspace.cobot_membership WHERE cobot_id = 'ada'");
+$t->sql("SELECT smartspace.cobot_grant(id, $roof) FROM smartspace.cobot_membership WHERE cobot_id = 'ada'");
 my $everything = 'Door (plan), Roof (manual), Workshop (individual)';
 is($t->groups_of('ada'), $everything, 'a member with access from three sources');
 

@@ -35,6 +35,7 @@ use List::Util qw(max min);
 
 use BenchSession;
 use CobotTest;
+use LargeSpace;
 use PostgreSQL::Test::Utils;
 use UsualWays;
 
@@ -70,7 +71,7 @@ log_statement = none
 log_duration = off
 CONF
 
-=head2 new(members => N, rounds => N)
+=head2 new(members => N, large => N, rounds => N)
 
 Starts both servers and prepares the space and the yardsticks.
 
@@ -106,10 +107,10 @@ sub _prepare_space
 	return;
 }
 
-=head2 members, rounds, integration, test, usual
+=head2 members, rounds, integration, test, usual, large
 
 How many members the space has and how often everything is measured; the id of the
-integration; the CobotTest; the UsualWays.
+integration; the CobotTest; the UsualWays; the LargeSpace, made when it is first asked for.
 
 =cut
 
@@ -122,6 +123,13 @@ sub test { return $_[0]{test}; }
 sub integration { return $_[0]{integration}; }
 
 sub usual { return $_[0]{usual}; }
+
+sub large
+{
+	my ($self) = @_;
+
+	return $self->{large_space} //= LargeSpace->new($self->{test}->node, $self->{large});
+}
 
 =head2 session
 
@@ -200,7 +208,13 @@ sub _median
 	return ($sorted[ $#sorted / 2 ] + $sorted[ @sorted / 2 ]) / 2;
 }
 
-sub _number
+=head2 number($number)
+
+As the table writes it; a function.
+
+=cut
+
+sub number
 {
 	my ($number) = @_;
 	my $text = sprintf $number == int $number ? '%d' : $number < 9.95 ? '%.2f' : $number < 99.5 ? '%.1f' : '%.0f', $number;
@@ -213,7 +227,7 @@ sub _figure
 {
 	my ($numbers, $unit) = @_;
 
-	return _number(_median(@$numbers)) . ' (' . _number(min @$numbers) . '-' . _number(max @$numbers) . ")$unit";
+	return number(_median(@$numbers)) . ' (' . number(min @$numbers) . '-' . number(max @$numbers) . ")$unit";
 }
 
 sub _add
@@ -253,6 +267,22 @@ sub times_as_long
 	return;
 }
 
+=head2 percent_of_rate($yardstick, \@ours, \@yardstick, $at_least)
+
+A line with calls per second of both, in turns, and ours in percent of the yardstick's.
+
+=cut
+
+sub percent_of_rate
+{
+	my ($self, $name, $ours, $yardstick, $at_least) = @_;
+	my @percent = map { 100 * $ours->[$_] / $yardstick->[$_] } 0 .. $#$ours;
+
+	$self->_add($name, _figure($ours, ' /s'), _figure($yardstick, ' /s'), _figure(\@percent, ' %'),
+		$at_least ? ("at least $at_least %", _median(@percent) >= $at_least) : ());
+	return;
+}
+
 =head2 amount($what, \@ours, $unit, $at_most, \@yardstick)
 
 A line with a quantity that has a limit of its own; limit and yardstick are optional.
@@ -264,7 +294,7 @@ sub amount
 	my ($self, $name, $ours, $unit, $at_most, $yardstick) = @_;
 
 	$self->_add($name, _figure($ours, " $unit"), $yardstick ? _figure($yardstick, " $unit") : '', '',
-		defined $at_most ? ('at most ' . _number($at_most), _median(@$ours) <= $at_most) : ());
+		defined $at_most ? ('at most ' . number($at_most), _median(@$ours) <= $at_most) : ());
 	return;
 }
 
@@ -298,7 +328,7 @@ sub print_table
 	my @titles = ('', 'ours', 'yardstick', 'ratio', 'target', '');
 	my @widths = map { my $column = $_; max map { length $_->[$column] } \@titles, grep { @$_ > 1 } @lines } 0 .. 5;
 
-	print $output "\n@{[ _number($self->{members}) ]} members, $self->{rounds} rounds; PostgreSQL $version, $cores cores; median (min-max)\n\n";
+	print $output "\n@{[ number($self->{members}) ]} members, $self->{rounds} rounds; PostgreSQL $version, $cores cores; median (min-max)\n\n";
 	foreach my $line (\@titles, @lines)
 	{
 		my $text = @$line > 1 ? join '  ', map { sprintf "%-$widths[$_]s", $line->[$_] } 0 .. 5 : $line->[0];

@@ -25,20 +25,20 @@ use IPC::Open3 qw(open3);
 
 my $end = '-- done --';
 
-=head2 new($node)
+=head2 new($node, $database)
 
-Connects to the database "postgres" of a PostgreSQL::Test::Cluster.
+Connects to a PostgreSQL::Test::Cluster, to the database "postgres" unless it is told another.
 
 =cut
 
 sub new
 {
-	my ($class, $node) = @_;
+	my ($class, $node, $database) = @_;
 	my $self = bless { log => File::Temp->new(TEMPLATE => 'bench_XXXXXX', TMPDIR => 1) }, $class;
 	my $log_number = fileno $self->{log};
 
 	$self->{pid} = open3($self->{in}, $self->{out}, ">&$log_number",
-		'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('postgres'));
+		'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr($database // 'postgres'));
 	$self->_talk("\\timing on\nSELECT 1;\n");
 	return $self;
 }
