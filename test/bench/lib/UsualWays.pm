@@ -123,8 +123,8 @@ Makes the grants of new members, set-based.
 
 sub give_grants
 {
-	return 'INSERT INTO usual.user_group_member (membership_id, user_group_id, source, valid)'
-	  . ' SELECT membership_id, user_group_id, source, valid FROM usual.due';
+	return 'INSERT INTO usual.user_group_member (membership_id, user_group_id, source, valid, granted_at)'
+	  . ' SELECT membership_id, user_group_id, source, valid, now() FROM usual.due';
 }
 
 =head2 write_one_by_one
@@ -152,13 +152,13 @@ BEGIN
 		$upsert RETURNING m.id INTO member_id;
 
 		SELECT * INTO member FROM usual.entitled e WHERE e.id = member_id;
-		INSERT INTO usual.user_group_member (membership_id, user_group_id, source, valid)
-			SELECT member.id, a.user_group_id, 'plan', member.valid
+		INSERT INTO usual.user_group_member (membership_id, user_group_id, source, valid, granted_at)
+			SELECT member.id, a.user_group_id, 'plan', member.valid, now()
 			FROM smartspace.user_group_assignment a WHERE a.plan_id = member.plan_id
 			ON CONFLICT (membership_id, user_group_id, source) DO UPDATE SET valid = excluded.valid;
 		FOREACH identifier IN ARRAY string_to_array(coalesce(member.individual_access, ''), ',') LOOP
-			INSERT INTO usual.user_group_member (membership_id, user_group_id, source, valid)
-				SELECT member.id, g.id, 'individual', member.valid
+			INSERT INTO usual.user_group_member (membership_id, user_group_id, source, valid, granted_at)
+				SELECT member.id, g.id, 'individual', member.valid, now()
 				FROM smartspace.user_group g WHERE lower(g.external_identifier) = lower(btrim(identifier))
 				ON CONFLICT (membership_id, user_group_id, source) DO UPDATE SET valid = excluded.valid;
 		END LOOP;
