@@ -39,7 +39,7 @@ sub check_second
 	my $asked = () = $cobot->log;
 	my $before = $t->contents;
 	my $status = $t->sql('SELECT integration_id, state, reason, last_run FROM smartspace.cobot_status');
-	my $answer = $t->try("SELECT result, reason IS NULL, requests, members_seen, message FROM smartspace.cobot_sync($space)");
+	my $answer = $t->try("SET statement_timeout = '10s'; SELECT result, reason IS NULL, requests, members_seen, message FROM smartspace.cobot_sync($space)");
 
 	is($answer->{out}, 'skipped_locked|t|0|0|another synchronisation of it is under way', 'the second one is skipped');
 	is($answer->{err}, '', 'which is no reason for a warning');
