@@ -107,6 +107,17 @@ SELECT * FROM cobot_recompute_access();
 SELECT * FROM cobot_recompute_access(1);
 SELECT * FROM public.grants_differ;
 
+\echo ids that change take the grants along
+UPDATE user_group SET id = 40 WHERE id = 4;
+INSERT INTO user_group (id, name) VALUES (4, 'Under the old id');
+SELECT member, user_group, source FROM public.grants WHERE member = 'BOB' AND source = 'individual';
+UPDATE cobot_membership SET id = 20 WHERE id = 2;
+SELECT * FROM public.grants_differ;
+UPDATE cobot_membership SET id = 2 WHERE id = 20;
+UPDATE user_group SET id = 41 WHERE id = 4;
+UPDATE user_group SET id = 4 WHERE id = 40;
+SELECT * FROM public.grants_differ;
+
 \echo a deleted group, plan, membership or integration takes its grants along
 DELETE FROM user_group WHERE id = 2;
 DELETE FROM cobot_membership WHERE id = 3;

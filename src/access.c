@@ -132,8 +132,8 @@ static const char *const access_query[ACCESS_QUERY_COUNT] = {
 	[MEMBERSHIPS_INSERTED] =
 	"SELECT n.integration_id, pg_catalog.array_agg(n.id) FROM new_row n GROUP BY 1 ORDER BY 1",
 	[MEMBERSHIPS_UPDATED] =
-	"SELECT n.integration_id, pg_catalog.array_agg(n.id)"
-	" FROM new_row n LEFT JOIN old_row o ON o.id = n.id"
+	"SELECT COALESCE(n.integration_id, o.integration_id), pg_catalog.array_agg(COALESCE(n.id, o.id))"
+	" FROM new_row n FULL JOIN old_row o ON o.id = n.id"
 	" WHERE (n.integration_id, n.plan_id, n.confirmed_at, n.starts_at, n.canceled_to, n.individual_access, n.departed_at)"
 	" IS DISTINCT FROM"
 	" (o.integration_id, o.plan_id, o.confirmed_at, o.starts_at, o.canceled_to, o.individual_access, o.departed_at)"
@@ -151,9 +151,9 @@ static const char *const access_query[ACCESS_QUERY_COUNT] = {
 	" FROM (" TOKENS_LIKE("new_row") ") f GROUP BY 1 ORDER BY 1",
 	[GROUPS_UPDATED] =
 	"SELECT f.integration_id, pg_catalog.array_agg(DISTINCT f.membership_id)"
-	" FROM (" TOKENS_LIKE("(SELECT u.external_identifier FROM new_row n JOIN old_row o ON o.id = n.id"
+	" FROM (" TOKENS_LIKE("(SELECT u.external_identifier FROM new_row n FULL JOIN old_row o ON o.id = n.id"
 						  " CROSS JOIN LATERAL (VALUES (n.external_identifier), (o.external_identifier)) u (external_identifier)"
-						  " WHERE o.external_identifier IS DISTINCT FROM n.external_identifier)")
+						  " WHERE (o.id, o.external_identifier) IS DISTINCT FROM (n.id, n.external_identifier))")
 	") f GROUP BY 1 ORDER BY 1",
 	[GROUPS_DELETED] =
 	"SELECT f.integration_id, pg_catalog.array_agg(DISTINCT f.membership_id)"

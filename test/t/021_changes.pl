@@ -70,7 +70,7 @@ sub step
 sub problems
 {
 	return $t->sql("SELECT p.problem, m.cobot_id, p.detail FROM smartspace.cobot_problem p"
-		  . ' LEFT JOIN smartspace.cobot_membership m ON m.id = p.membership_id ORDER BY 1, 2, 3');
+		  . " LEFT JOIN smartspace.cobot_membership m ON m.id = p.membership_id WHERE p.severity = 'problem' ORDER BY 1, 2, 3");
 }
 
 sub valid_of

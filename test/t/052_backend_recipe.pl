@@ -53,6 +53,9 @@ sub zones { return as_backend("SELECT cobot_user_id || ': ' || string_agg(zone, 
 
 is(as_backend('SELECT cobot_user_id FROM backend.users ORDER BY 1'), "u-ada\nu-bob", 'one user for each person');
 is(allowed(), '', 'nobody may anything before a plan gives a group');
+is(as_backend('SELECT count(*) FROM smartspace.cobot_status'), '2', 'the backend sees how the integrations are');
+is(as_backend("SELECT string_agg(DISTINCT problem, ' ' ORDER BY problem) FROM smartspace.cobot_problem"),
+	'group_without_members plan_without_assignment', 'and what looks like a slip');
 as_backend("INSERT INTO smartspace.user_group_assignment (plan_id, user_group_id) SELECT p.id, g.id FROM smartspace.cobot_plan p, smartspace.user_group g"
 	  . " WHERE (p.name, g.external_identifier) IN (('Desk', 'front-door'), ('Craft', 'workshop'))");
 is(allowed(), "Ada: open the door, open the workshop, start the laser\nBob: open the door", 'a person has what both memberships give; a shared address gives nothing');
