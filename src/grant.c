@@ -62,7 +62,7 @@ require(FunctionCallInfo fcinfo, int arg, const Subject *subject)
 	int64		id = PG_GETARG_INT64(arg);
 	QueryArg	query_arg = query_int64(id);
 
-	if (query_run(subject->query, 1, &query_arg) == 0)
+	if (query_look(subject->query, 1, &query_arg) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("%s %lld does not exist", subject->name, (long long) id),

@@ -39,8 +39,8 @@ query_text(const char *value)
 	};
 }
 
-uint64
-query_run(const char *sql, int nargs, const QueryArg *args)
+static uint64
+execute(const char *sql, int nargs, const QueryArg *args, bool read_only)
 {
 	Oid			types[QUERY_ARG_LIMIT];
 	Datum		values[QUERY_ARG_LIMIT];
@@ -54,11 +54,23 @@ query_run(const char *sql, int nargs, const QueryArg *args)
 		nulls[i] = args[i].isnull ? 'n' : ' ';
 	}
 
-	int			result = SPI_execute_with_args(sql, nargs, types, values, nulls, false, 0);
+	int			result = SPI_execute_with_args(sql, nargs, types, values, nulls, read_only, 0);
 
 	if (result < 0)
 		elog(ERROR, "could not run a statement: %s", SPI_result_code_string(result));
 	return SPI_processed;
+}
+
+uint64
+query_run(const char *sql, int nargs, const QueryArg *args)
+{
+	return execute(sql, nargs, args, false);
+}
+
+uint64
+query_look(const char *sql, int nargs, const QueryArg *args)
+{
+	return execute(sql, nargs, args, true);
 }
 
 char *

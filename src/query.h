@@ -23,6 +23,9 @@ extern QueryArg query_value(Oid type, Datum value);
 /* Runs one statement; returns SPI_processed. Throws what the statement throws. */
 extern uint64 query_run(const char *sql, int nargs, const QueryArg *args);
 
+/* The same for a query that only looks, with the caller's snapshot, as a STABLE function must. */
+extern uint64 query_look(const char *sql, int nargs, const QueryArg *args);
+
 /* Values of a row of SPI_tuptable, by column number from 1. Text is palloc'd; NULL for an SQL null. */
 extern char *query_result_text(uint64 row, int column);
 extern int64 query_result_int64(uint64 row, int column);	/* 0 for an SQL null */
