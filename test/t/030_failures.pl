@@ -17,16 +17,17 @@ use Time::HiRes qw(time);
 my $t = CobotTest->new(members => 30);
 my $json = JSON::PP->new->canonical;
 
-# --- given: members with groups from plans and from custom fields ---
+# --- given: members with groups from plans, from custom fields and by hand ---
 my $space = $t->connect_space('demo-space');
 my $door = $t->group('Front door');
 $t->group('Workshop', identifier => 'Workshop');
-$t->group('Staff', identifier => 'staff');
+my $staff = $t->group('Staff', identifier => 'staff');
 $t->sync($space);
 $t->assign($_->{cobot_id}, $door) foreach $t->rows('SELECT cobot_id FROM smartspace.cobot_plan');
 
 my @members = map { $_->{cobot_id} } $t->rows('SELECT cobot_id FROM smartspace.cobot_membership WHERE plan_id IS NOT NULL ORDER BY id');
-my ($renamed, $moved, $leaver) = @members;
+my ($renamed, $moved, $leaver, $guest) = @members;
+$t->sql("SELECT FROM smartspace.cobot_membership m, smartspace.cobot_grant(m.id, $staff) WHERE m.cobot_id = '$guest'");
 my $field = 'smart_spaces_access_additional_units';
 my @plans = map { $_->{id} } @{ $t->cobot->space('demo-space')->{plans} };
 my $token = $t->sql("SELECT token FROM smartspace.cobot_secret WHERE integration_id = $space");
@@ -47,11 +48,13 @@ change_something_in_cobot();
 $t->sync($space);
 cmp_ok($t->sql('SELECT count(*) FROM smartspace.user_group_member'), '>=', 28, 'there are grants that could be lost');
 cmp_ok($t->sql("SELECT count(*) FROM smartspace.user_group_member WHERE source = 'individual'"), '>=', 3, 'also individual ones');
+like($t->groups_of($guest), qr/Staff \(manual\)/, 'and one given by hand');
 
 # Mirror and grants with xmin and place, and what else Cobot says about the space.
 sub contents
 {
-	my @tables = qw(cobot_plan cobot_membership user_group_member user_group user_group_assignment cobot_record_problem);
+	my @tables = qw(cobot_plan cobot_membership user_group_member user_group user_group_assignment manual_grant cobot_record_problem
+		access_journal);
 
 	return $t->sql(join ';', (map { "SELECT '$_', t.xmin, t.ctid, t.* FROM smartspace.$_ t ORDER BY t.ctid" } @tables),
 		'SELECT space_id, space_name, time_zone, country, locale, granted_scope, connected_at FROM smartspace.cobot_integration');
