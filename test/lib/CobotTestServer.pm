@@ -63,7 +63,7 @@ sub new
 	my $self = bless {
 		binary => $given{binary} // "$server_dir/cobot_test_server",
 		dir => $given{dir},
-		http => HTTP::Tiny->new(timeout => 60),
+		http => HTTP::Tiny->new(timeout => 60, keep_alive => 0),
 		json => JSON::PP->new->utf8->canonical->allow_nonref,
 	}, $class;
 
