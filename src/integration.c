@@ -65,10 +65,20 @@ integration_wipe(Integration *integration)
 }
 
 void
-integration_set_state(int64 id, const char *state, const char *reason)
+integration_set_connected(int64 id)
 {
-	QueryArg	args[] = {query_int64(id), query_text(state), query_text(reason)};
+	QueryArg	arg = query_int64(id);
+
+	query_run("UPDATE smartspace.cobot_integration SET state = 'connected', state_reason = NULL, state_since = pg_catalog.now()"
+			  " WHERE id = $1 AND (state, state_reason) IS DISTINCT FROM ('connected', NULL)", 1, &arg);
+}
+
+void
+integration_report(int64 id, const char *reason)
+{
+	QueryArg	args[] = {query_int64(id), query_text(reason ? "degraded" : "connected"), query_text(reason)};
 
 	query_run("UPDATE smartspace.cobot_integration SET state = $2, state_reason = $3, state_since = pg_catalog.now()"
-			  " WHERE id = $1 AND (state, state_reason) IS DISTINCT FROM ($2, $3)", lengthof(args), args);
+			  " WHERE id = $1 AND state IN ('connected', 'degraded')"
+			  " AND (state, state_reason) IS DISTINCT FROM ($2, $3)", lengthof(args), args);
 }

@@ -34,10 +34,14 @@ extern void integration_require_connected(const Integration *integration);
 /* Overwrites the token in memory. */
 extern void integration_wipe(Integration *integration);
 
+/* The integration has a token that works: state connected, whatever it was. */
+extern void integration_set_connected(int64 id);
+
 /*
- * Sets state and reason (NULL: none), writing only when that changes
- * something.
+ * How the last run went: connected, or degraded for a reason (NULL: none). Writes
+ * only what differs, and leaves an integration alone that a person paused or
+ * disconnected while the run was under way.
  */
-extern void integration_set_state(int64 id, const char *state, const char *reason);
+extern void integration_report(int64 id, const char *reason);
 
 #endif

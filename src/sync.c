@@ -208,7 +208,7 @@ synchronise(SyncRun *run)
 		run->apply_ms += INSTR_TIME_GET_MILLISEC(now);
 	}
 
-	integration_set_state(run->integration.id, run->reason ? "degraded" : "connected", run->reason);
+	integration_report(run->integration.id, run->reason);
 	return record_run(run, &grants);
 }
 
