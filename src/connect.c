@@ -15,7 +15,6 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "tcop/tcopprot.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
@@ -210,7 +209,7 @@ read_scopes(CobotCall *call)
 	cJSON_ArrayForEach(scope, list)
 		if (cJSON_IsString(scope))
 			scopes[count++] = CStringGetTextDatum(scope->valuestring);
-	return PointerGetDatum(construct_array(scopes, count, TEXTOID, -1, false, TYPALIGN_INT));
+	return query_text_array(scopes, count);
 }
 
 /*
@@ -278,7 +277,7 @@ report_missing_scopes(Connection *connection)
 				 errmsg("the token lacks the scope %s: %s", scope, query_result_text(i, 2)),
 				 errhint("Add the scope to the OAuth client in Cobot and let an admin authorise it again.")));
 	}
-	return PointerGetDatum(construct_array(missing, (int) count, TEXTOID, -1, false, TYPALIGN_INT));
+	return query_text_array(missing, (int) count);
 }
 
 /* Asks what can be asked with the token as it is, and checks the answers. */
@@ -383,7 +382,7 @@ store_connection(Connection *connection, const char *token)
 	query_run("UPDATE smartspace.cobot_integration SET granted_scope = $2, connected_at = pg_catalog.now(), connected_by = $3"
 			  " WHERE id = $1", lengthof(args), args);
 	space_store(id, &connection->space);
-	integration_set_state(id, "connected", NULL);
+	integration_set_connected(id);
 }
 
 /* In words for the result column custom_field; a failure is a WARNING, because the rest is connected. */

@@ -5,6 +5,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 
 #include "query.h"
@@ -15,6 +16,12 @@ QueryArg
 query_value(Oid type, Datum value)
 {
 	return (QueryArg) {.type = type, .value = value, .isnull = false};
+}
+
+Datum
+query_text_array(Datum *elements, int count)
+{
+	return PointerGetDatum(construct_array(elements, count, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
 QueryArg

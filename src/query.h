@@ -18,6 +18,7 @@ typedef struct QueryArg
 extern QueryArg query_int64(int64 value);
 extern QueryArg query_bool(bool value);
 extern QueryArg query_text(const char *value);	/* NULL gives an SQL null; copies the string */
+extern Datum query_text_array(Datum *elements, int count);	/* text[] of text datums */
 extern QueryArg query_value(Oid type, Datum value);
 
 /* Runs one statement; returns SPI_processed. Throws what the statement throws. */

@@ -57,8 +57,7 @@ apply_plans(SyncRun *run, const SyncSnapshot *snapshot)
 
 	QueryArg	args[] = {
 		query_int64(run->integration.id),
-		query_value(TEXTARRAYOID,
-					PointerGetDatum(construct_array(ids, id_count, TEXTOID, -1, false, TYPALIGN_INT)))
+		query_value(TEXTARRAYOID, query_text_array(ids, id_count))
 	};
 	char	   *names = columns("", cobot_plan_fields, cobot_plan_field_count);
 	char	   *stored = columns("p.", cobot_plan_fields, cobot_plan_field_count);

@@ -507,7 +507,7 @@ sync_verify_vanished(SyncRun *run, const SyncSnapshot *snapshot, SyncPlan *plan)
 			failure = failure ? failure : calls[i];
 		else
 		{
-			bool		doubled;
+			bool		doubled = false;
 			MemberSource source = {
 				.id = plan->vanished[i].cobot_id, .where = "membership", .asked_by_id = true,
 				.text = calls[i]->request->response, .length = calls[i]->request->response_length,
@@ -516,6 +516,8 @@ sync_verify_vanished(SyncRun *run, const SyncSnapshot *snapshot, SyncPlan *plan)
 
 			if (snapshot->field_values)
 				source.fields = find_fields(snapshot, &fields, source.id, &doubled);
+			if (doubled)
+				source.fields = NULL;	/* which one holds cannot be told: they keep what they had */
 			if (!read_member(snapshot, plan, &source, today))
 				still_there++;
 		}

@@ -8,13 +8,13 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/date.h"
 #include "utils/jsonb.h"
 #include "utils/queryenvironment.h"
 #include "utils/timestamp.h"
 
+#include "query.h"
 #include "sync_rows.h"
 
 static Oid
@@ -65,7 +65,7 @@ text_list_datum(const cJSON *json)
 
 	cJSON_ArrayForEach(element, json)
 		elements[i++] = CStringGetTextDatum(element->valuestring);
-	return PointerGetDatum(construct_array(elements, count, TEXTOID, -1, false, TYPALIGN_INT));
+	return query_text_array(elements, count);
 }
 
 static Datum
