@@ -153,22 +153,3 @@ json_get_string(const cJSON *object, const char *where, const char *path,
 	*present = true;
 	return true;
 }
-
-bool
-json_get_bool(const cJSON *object, const char *where, const char *path,
-			  bool *value, bool *present, JsonError *error)
-{
-	const cJSON *found;
-
-	*value = false;
-	*present = false;
-	if (!json_find(object, where, path, &found, error))
-		return false;
-	if (found == NULL || cJSON_IsNull(found))
-		return true;
-	if (!cJSON_IsBool(found))
-		return json_fail(error, where, path, "is %s, expected a boolean", json_type_name(found));
-	*value = cJSON_IsTrue(found);
-	*present = true;
-	return true;
-}

@@ -75,11 +75,9 @@ extern void json_free_array(JsonArray *array);
 extern bool json_find(const cJSON *object, const char *where, const char *path,
 					  const cJSON **found, JsonError *error);
 
-/* Typed getters; NULL or absent gives *present = false. where is the prefix for error paths. */
+/* The string at a path; NULL or absent gives *present = false. where is the prefix for error paths. */
 extern bool json_get_string(const cJSON *object, const char *where, const char *path,
 							const char **value, bool *present, JsonError *error);
-extern bool json_get_bool(const cJSON *object, const char *where, const char *path,
-						  bool *value, bool *present, JsonError *error);
 
 /*
  * Fills error; path = where + "." + path. Returns false, for "return json_fail(...)".
