@@ -54,9 +54,7 @@ sub check_second
 # --- the first one waits for Cobot, and is canceled ---
 $cobot->clear_log;
 $cobot->fault(match => { path => '/api/memberships', host => "$name.cobot.me" }, times => 0, stall => 'headers');
-my ($session, $pid) = start_sync('Cobot was asked for the members', sub {
-	grep { $_->{path} eq '/api/memberships' } $cobot->log;
-});
+my ($session, $pid) = start_sync('Cobot was asked all five questions', sub { 5 == (() = $cobot->log) });
 check_second($pid);
 like($t->sync($other)->{result}, qr/^ok/, 'another integration can be synchronised meanwhile');
 
@@ -78,6 +76,20 @@ check_second($pid);
 $locker->query_safe('COMMIT');
 like($session->query('SELECT 1'), qr/^run\|ok(_with_problems)?\|1$/m, 'the first one ends well');
 is(mirror_differs($t, $space, $name), '', 'the mirror equals Cobot');
+$session->quit;
+
+# --- somebody pauses the integration while a run is under way ---
+$locker->query_safe("BEGIN; UPDATE smartspace.cobot_integration SET state = 'paused' WHERE id = $space");
+$cobot->patch_member($name, $member, name => 'Changed again');
+($session, $pid) = start_sync('it waits for the row', sub {
+	my ($pid) = @_;
+	return $t->sql("SELECT count(*) FROM pg_locks WHERE pid = $pid AND NOT granted") > 0;
+});
+$locker->query_safe('COMMIT');
+like($session->query('SELECT 1'), qr/^run\|ok(_with_problems)?\|1$/m, 'the run ends well');
+is($t->sql("SELECT state FROM smartspace.cobot_integration WHERE id = $space"), 'paused', 'and the pause holds');
+is($t->try("SELECT smartspace.cobot_sync($space)")->{sqlstate}, '55000', 'the next one is refused');
+$t->sql("UPDATE smartspace.cobot_integration SET state = 'connected' WHERE id = $space");
 is(counts_of($t->sync($space)), '0/0/0 0/0/0', 'and nothing is left to do');
 $locker->quit;
 
