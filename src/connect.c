@@ -310,7 +310,7 @@ inspect_token(Connection *connection)
 				 errhint("Correct the subdomain of the integration.")));
 	if (calls[2]->outcome != COBOT_OK)
 		raise_call(calls[2]);
-	if (!space_read(calls[2], &connection->space, &error))
+	if (!space_read(cobot_answer(calls[2], &error), &connection->space, &error))
 		raise_answer(calls[2], &error);
 	if (!connection->space.time_zone_known)
 		ereport(ERROR,

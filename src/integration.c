@@ -19,7 +19,8 @@ integration_load(Integration *integration, int64 id, bool is_null)
 	QueryArg	arg = query_int64(id);
 
 	if (query_run("SELECT i.id, i.name, i.subdomain, i.state, i.space_id, i.time_zone,"
-				  " i.sync_individual_access, s.token, s.hash_seed"
+				  " i.sync_individual_access, s.token, s.hash_seed,"
+				  " i.hold_removals_above, i.hold_removals_above_percent, i.hold_emptied_group_of"
 				  " FROM smartspace.cobot_integration i"
 				  " LEFT JOIN smartspace.cobot_secret s ON s.integration_id = i.id WHERE i.id = $1",
 				  1, &arg) == 0)
@@ -37,6 +38,9 @@ integration_load(Integration *integration, int64 id, bool is_null)
 	integration->sync_individual_access = query_result_bool(0, 7);
 	integration->token = query_result_text(0, 8);
 	integration->hash_seed = query_result_int64(0, 9);
+	integration->hold_removals_above = (int) query_result_int64(0, 10);
+	integration->hold_removals_above_percent = (int) query_result_int64(0, 11);
+	integration->hold_emptied_group_of = (int) query_result_int64(0, 12);
 	SPI_freetuptable(SPI_tuptable);
 }
 

@@ -20,6 +20,9 @@ typedef struct Integration
 	bool		sync_individual_access;
 	char	   *token;			/* NULL: not connected */
 	int64		hash_seed;
+	int			hold_removals_above;
+	int			hold_removals_above_percent;
+	int			hold_emptied_group_of;	/* 0: not looked at */
 } Integration;
 
 /*

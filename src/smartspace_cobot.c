@@ -34,6 +34,7 @@ int			smartspace_max_connections;
 int			smartspace_max_retries;
 int			smartspace_retry_wait_limit_s;
 int			smartspace_journal_retention_days;
+int			smartspace_run_retention_days;
 
 /*
  * ADDRESS:PORT, where ADDRESS is an IP address or a host name. libcurl splits
@@ -121,6 +122,10 @@ _PG_init(void)
 	DefineCustomIntVariable("smartspace_cobot.journal_retention_days",
 							"How many days the journal of grants is kept; cobot_purge_journal() deletes what is older.",
 							NULL, &smartspace_journal_retention_days, 730, 1, 36500,
+							PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("smartspace_cobot.run_retention_days",
+							"How many days the history of synchronisations is kept; each run deletes what is older.",
+							NULL, &smartspace_run_retention_days, 90, 1, 36500,
 							PGC_SUSET, 0, NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("smartspace_cobot");

@@ -27,5 +27,6 @@ extern int	smartspace_max_connections;
 extern int	smartspace_max_retries;
 extern int	smartspace_retry_wait_limit_s;
 extern int	smartspace_journal_retention_days;
+extern int	smartspace_run_retention_days;
 
 #endif

@@ -16,6 +16,17 @@ CREATE TABLE smartspace.cobot_integration (
 	state_since timestamptz NOT NULL DEFAULT now(),
 	sync_plan_access boolean NOT NULL DEFAULT true,
 	sync_individual_access boolean NOT NULL DEFAULT false,
+	hold_removals_above integer NOT NULL DEFAULT 5 CONSTRAINT cobot_integration_hold_removals_above_positive
+		CHECK (hold_removals_above >= 0),
+	hold_removals_above_percent integer NOT NULL DEFAULT 20 CONSTRAINT cobot_integration_hold_removals_above_percent_range
+		CHECK (hold_removals_above_percent BETWEEN 0 AND 100),
+	hold_emptied_group_of integer DEFAULT 5 CONSTRAINT cobot_integration_hold_emptied_group_of_positive
+		CHECK (hold_emptied_group_of > 0),
+	sync_interval interval NOT NULL DEFAULT '30 minutes' CONSTRAINT cobot_integration_sync_interval_range
+		CHECK (sync_interval BETWEEN '1 minute' AND '1 hour'),
+	stale_after interval NOT NULL DEFAULT '24 hours' CONSTRAINT cobot_integration_stale_after_positive
+		CHECK (stale_after >= '1 minute'),
+	fed_from_outside boolean NOT NULL DEFAULT false,
 	space_id text,
 	space_name text,
 	time_zone text,
@@ -37,6 +48,14 @@ COMMENT ON COLUMN smartspace.cobot_integration.state_reason IS 'why the integrat
 COMMENT ON COLUMN smartspace.cobot_integration.state_since IS 'when state or state_reason changed last';
 COMMENT ON COLUMN smartspace.cobot_integration.sync_plan_access IS 'switch: user group assignments of plans give access';
 COMMENT ON COLUMN smartspace.cobot_integration.sync_individual_access IS 'switch: the members'' custom field smart_spaces_access_additional_units gives access';
+COMMENT ON COLUMN smartspace.cobot_integration.hold_removals_above IS
+'a run that would take access from more members than this, and from more than hold_removals_above_percent, holds these removals';
+COMMENT ON COLUMN smartspace.cobot_integration.hold_removals_above_percent IS 'of the members of the integration; the larger of the two limits counts';
+COMMENT ON COLUMN smartspace.cobot_integration.hold_emptied_group_of IS
+'a run that would empty a user group of at least so many members holds these removals; null: not looked at';
+COMMENT ON COLUMN smartspace.cobot_integration.sync_interval IS 'how often a scheduled synchronisation is due';
+COMMENT ON COLUMN smartspace.cobot_integration.stale_after IS 'without a good synchronisation for so long the integration counts as stale';
+COMMENT ON COLUMN smartspace.cobot_integration.fed_from_outside IS 'it has no token: cobot_ingest() brings what an outside fetcher read';
 COMMENT ON COLUMN smartspace.cobot_integration.space_id IS 'Cobot''s id of the space, read when the integration was connected';
 COMMENT ON COLUMN smartspace.cobot_integration.space_name IS 'what Cobot calls the space';
 COMMENT ON COLUMN smartspace.cobot_integration.time_zone IS 'the space''s own time zone; memberships start and end at its midnight';
@@ -123,6 +142,7 @@ CREATE TABLE smartspace.cobot_membership (
 	payment_automated boolean,
 	next_invoice_at date,
 	created_at timestamptz NOT NULL DEFAULT now(),
+	erased_at timestamptz,
 	CONSTRAINT cobot_membership_cobot_id_key UNIQUE (integration_id, cobot_id)
 );
 
@@ -151,6 +171,7 @@ COMMENT ON COLUMN smartspace.cobot_membership.starts_at IS 'first day, in the sp
 COMMENT ON COLUMN smartspace.cobot_membership.canceled_to IS 'last day with access, in the space''s time zone';
 COMMENT ON COLUMN smartspace.cobot_membership.individual_access IS 'value of the custom field smart_spaces_access_additional_units';
 COMMENT ON COLUMN smartspace.cobot_membership.departed_at IS 'when Cobot was found to have deleted or ended the membership; null while it lives';
+COMMENT ON COLUMN smartspace.cobot_membership.erased_at IS 'when personal data were removed on request; see cobot_erase_member()';
 COMMENT ON COLUMN smartspace.cobot_membership.source_hash IS 'keyed hash of Cobot''s record; equal means nothing to compare';
 
 CREATE TABLE smartspace.cobot_record_problem (
