@@ -181,7 +181,7 @@ synchronise(SyncRun *run)
 	SyncPlan	plan = {0};
 	AccessCounts before = access_counts();
 
-	cobot_client_init(&run->client, run->context, run->integration.subdomain, run->integration.token);
+	integration_open_client(&run->integration, &run->client, run->context);
 	integration_wipe(&run->integration);
 
 	INSTR_TIME_SET_ZERO(run->apply_started);
