@@ -17,6 +17,7 @@
 /* superuser settings; empty string or NULL means "not set" */
 extern char *smartspace_connect_to; /* "ADDRESS:PORT" instead of the real host */
 extern char *smartspace_ca_file;	/* PEM bundle instead of the system's */
+extern char *smartspace_environment;	/* name of the installation, see home.c */
 
 extern int	smartspace_connect_timeout_ms;
 extern int	smartspace_request_timeout_ms;

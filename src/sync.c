@@ -126,7 +126,8 @@ synchronise(SyncRun *run, ReturnSetInfo *preview)
 	Datum		result;
 
 	INSTR_TIME_SET_CURRENT(clock);
-	cobot_client_init(&run->client, run->context, run->integration.subdomain, run->integration.token);
+	if (run->kind != SYNC_INGEST)
+		integration_open_client(&run->integration, &run->client, run->context);
 	integration_wipe(&run->integration);
 	sync_plan_init(run, &plan);
 
@@ -167,7 +168,7 @@ sync_run_integration(SyncRun *run, int64 integration, bool is_null, ReturnSetInf
 	run->released_count = -1;
 	integration_load(&run->integration, integration, is_null);
 	if (run->kind != SYNC_INGEST)
-		integration_require_connected(&run->integration);
+		integration_require_connected(&run->integration);	/* before a row says there was a run */
 
 	query_run("SELECT pg_catalog.nextval('smartspace.cobot_sync_run_id_seq')", 0, NULL);
 	run->id = query_result_int64(0, 1);

@@ -17,6 +17,13 @@ AS 'MODULE_PATHNAME', 'connect_token';
 COMMENT ON FUNCTION smartspace.cobot_connect_token(bigint, text) IS
 'connects an integration with an access token of one of the space''s admins: checks it, swaps it for a space token that survives the admin, and reads the space; asks Cobot';
 
+CREATE FUNCTION smartspace.cobot_arm(integration bigint)
+RETURNS text
+LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'integration_arm';
+COMMENT ON FUNCTION smartspace.cobot_arm(bigint) IS
+'lets an integration ask Cobot from this cluster, this database and this smartspace_cobot.environment, and from no other copy of its row; says what it is armed for now and was before';
+
 CREATE FUNCTION smartspace.cobot_ensure_custom_field(integration bigint)
 RETURNS text
 LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp

@@ -130,6 +130,7 @@ sub row
 
 Runs statements that may fail. Returns a hash: C<ok>, C<out>, C<err> (everything on
 stderr, VERBOSITY verbose), C<sqlstate> of the first error ('' without), C<seconds>.
+Options: C<dbname>, and C<node> for another server than the object's own.
 
 =cut
 
@@ -138,7 +139,7 @@ sub try
 	my ($self, $sql, %options) = @_;
 	my ($out, $err) = ('', '');
 	my $start = time;
-	my $code = $self->{node}->psql(
+	my $code = ($options{node} // $self->{node})->psql(
 		$options{dbname} // 'postgres', "\\set VERBOSITY verbose\n$sql",
 		stdout => \$out, stderr => \$err, on_error_stop => 1);
 	my ($sqlstate) = $err =~ /(?:ERROR|FATAL):  ([0-9A-Z]{5}):/;
