@@ -190,6 +190,12 @@ cobot_ask_memberships(CobotClient *client)
 }
 
 CobotCall *
+cobot_ask_member_emails(CobotClient *client)
+{
+	return ask_list(client, "/api/memberships?attributes=id,email", "the members", "id");
+}
+
+CobotCall *
 cobot_ask_membership(CobotClient *client, const char *cobot_id)
 {
 	char	   *id = encode(cobot_id);

@@ -383,7 +383,8 @@ store_connection(Connection *connection, const char *token)
 	query_run("INSERT INTO smartspace.cobot_secret AS s (integration_id, token, hash_seed) VALUES ($1, $2, $3)"
 			  " ON CONFLICT (integration_id) DO UPDATE SET token = excluded.token, hash_seed = excluded.hash_seed",
 			  lengthof(all_secret_args), all_secret_args);
-	query_run("UPDATE smartspace.cobot_integration SET granted_scope = $2, connected_at = pg_catalog.now(), connected_by = $3"
+	query_run("UPDATE smartspace.cobot_integration SET granted_scope = $2, connected_at = pg_catalog.now(), connected_by = $3,"
+			  " fed_from_outside = false"
 			  " WHERE id = $1", lengthof(args), args);
 	space_store(id, &connection->space);
 	integration_set_connected(id);

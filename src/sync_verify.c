@@ -98,6 +98,8 @@ take_answer(SyncRun *run, const SyncSnapshot *snapshot, SyncPlan *plan, const Sy
 
 		if (state == SYNC_CURRENT || state == SYNC_UNUSABLE)
 			tally->still_there++;
+		else if (run->kind == SYNC_MEMBER && run->message == NULL)
+			run->message = pstrdup(state == SYNC_ENDED ? "the membership has ended" : "Cobot has not confirmed the membership yet");
 	}
 }
 

@@ -48,8 +48,10 @@ SELECT a.membership_id, a.user_group_id, a.source,
 	END || ', ' || smartspace.cobot_in_words(a.valid, i.time_zone)
 	|| CASE WHEN a.source = 'manual' THEN ''
 		ELSE format('; so since %s%s', to_char(a.granted_at AT TIME ZONE coalesce(i.time_zone, 'UTC'), 'FMDD Mon YYYY HH24:MI'),
-			' (run ' || a.run_id || ')') END AS explanation,
-	CASE WHEN a.valid @> now() THEN NULL
+			' (run ' || a.run_id || ')') END
+	|| coalesce('; Cobot takes it away, and the removal is held by run ' || h.run_id || ' (' || h.reason || ')', '') AS explanation,
+	CASE WHEN h.run_id IS NOT NULL THEN format('Look at cobot_sync_changes(%s); cobot_release(%s) lets it through.', h.run_id, h.run_id)
+		WHEN a.valid @> now() THEN NULL
 		WHEN a.source = 'manual' THEN 'Call cobot_grant() with other dates.'
 		WHEN lower(a.valid) > now() THEN 'Wait, or move the first day of the membership in Cobot.'
 		ELSE 'Prolong the membership in Cobot and synchronise.' END AS advice
@@ -59,7 +61,10 @@ FROM smartspace.user_group_member a
 	LEFT JOIN smartspace.cobot_plan p ON p.id = m.plan_id
 	LEFT JOIN smartspace.manual_grant x ON x.membership_id = a.membership_id AND x.user_group_id = a.user_group_id
 	LEFT JOIN LATERAL (SELECT min(k.token) AS token FROM smartspace.cobot_individual_token k
-		WHERE k.membership_id = a.membership_id AND k.user_group_id = a.user_group_id) t ON a.source = 'individual';
+		WHERE k.membership_id = a.membership_id AND k.user_group_id = a.user_group_id) t ON a.source = 'individual'
+	LEFT JOIN LATERAL (SELECT max(c.run_id) AS run_id, max(c.reason) AS reason FROM smartspace.cobot_sync_change c
+		WHERE c.integration_id = m.integration_id AND c.membership_id = m.id AND c.verdict IN ('held', 'released')
+		  AND a.user_group_id = ANY (c.groups_lost)) h ON a.source <> 'manual';
 
 COMMENT ON VIEW smartspace.access_reason IS 'each grant with where it comes from, in words';
 

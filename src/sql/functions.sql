@@ -46,6 +46,28 @@ AS 'MODULE_PATHNAME', 'sync_preview';
 COMMENT ON FUNCTION smartspace.cobot_preview(bigint, boolean) IS
 'what cobot_sync() would do now, record by record, with the user groups that each member would gain or lose and what would be held; asks Cobot, and changes nothing';
 
+CREATE FUNCTION smartspace.cobot_sync_member(member bigint)
+RETURNS smartspace.cobot_sync_run
+LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off
+AS 'MODULE_PATHNAME', 'sync_member';
+COMMENT ON FUNCTION smartspace.cobot_sync_member(bigint) IS
+'asks Cobot for one member now, and lets grants follow at once: for somebody who stands at the door';
+
+CREATE FUNCTION smartspace.cobot_sync_member(who text, integration bigint DEFAULT NULL)
+RETURNS smartspace.cobot_sync_run
+LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off
+AS 'MODULE_PATHNAME', 'sync_member_called';
+COMMENT ON FUNCTION smartspace.cobot_sync_member(text, bigint) IS
+'the same by Cobot''s id of the membership or by e-mail address, also for somebody who joined just now and is not known here';
+
+CREATE FUNCTION smartspace.cobot_ingest(integration bigint, memberships jsonb, plans jsonb DEFAULT NULL,
+	custom_fields jsonb DEFAULT NULL, complete boolean DEFAULT false, evidence jsonb DEFAULT NULL, space jsonb DEFAULT NULL)
+RETURNS smartspace.cobot_sync_run
+LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off
+AS 'MODULE_PATHNAME', 'sync_ingest';
+COMMENT ON FUNCTION smartspace.cobot_ingest(bigint, jsonb, jsonb, jsonb, boolean, jsonb, jsonb) IS
+'synchronises with answers of Cobot that an outside fetcher brings, as they came: the lists of memberships, plans and custom fields, and the details of the space. complete: who is not in the list may have left; for them evidence holds Cobot''s answers by id ({"id": record, or null for 404}), and whoever is not in it is held. Asks nobody';
+
 CREATE FUNCTION smartspace.cobot_release(run bigint)
 RETURNS smartspace.cobot_sync_run
 LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off

@@ -34,6 +34,22 @@ COMMENT ON COLUMN smartspace.access_now.user_id IS 'Cobot''s id of the person; t
 COMMENT ON COLUMN smartspace.access_now.source IS 'plan, individual or manual';
 COMMENT ON COLUMN smartspace.access_now.valid_until IS 'first moment without the grant; null for no known end';
 
+-- How old the last good synchronisation may be before somebody should know.
+CREATE VIEW smartspace.cobot_freshness AS
+SELECT i.id AS integration_id, g.last_good_at,
+	CASE WHEN i.state NOT IN ('connected', 'degraded') THEN NULL
+		WHEN now() > coalesce(g.last_good_at, i.connected_at, i.created_at) + i.stale_after THEN 'stale'
+		WHEN now() > coalesce(g.last_good_at, i.connected_at, i.created_at) + 3 * i.sync_interval THEN 'overdue'
+		ELSE 'fresh' END AS freshness
+FROM smartspace.cobot_integration i
+	LEFT JOIN LATERAL (SELECT r.finished_at AS last_good_at FROM smartspace.cobot_sync_run r
+		WHERE r.integration_id = i.id AND r.kind <> 'member' AND r.result IN ('ok', 'ok_with_problems')
+		ORDER BY r.id DESC LIMIT 1) g ON true;
+
+COMMENT ON VIEW smartspace.cobot_freshness IS 'when each integration was synchronised well last, and whether that is too long ago';
+COMMENT ON COLUMN smartspace.cobot_freshness.freshness IS
+'fresh; overdue after three missed intervals; stale after stale_after; null where nothing is to be synchronised';
+
 CREATE VIEW smartspace.cobot_problem AS
 -- what the last good synchronisation could not use
 SELECT p.integration_id, 'problem'::text AS severity, p.problem, m.id AS membership_id,
@@ -81,6 +97,15 @@ SELECT i.id, 'problem', 'missing_scope', NULL, 'scope ' || s.scope,
 FROM smartspace.cobot_integration i
 	CROSS JOIN LATERAL smartspace.cobot_missing_scope(i.granted_scope, i.sync_individual_access) s
 WHERE i.state IN ('connected', 'degraded')
+UNION ALL
+SELECT f.integration_id, CASE f.freshness WHEN 'stale' THEN 'problem' ELSE 'advice' END, f.freshness, NULL,
+	'integration ' || i.name,
+	coalesce('The last good synchronisation was ' || smartspace.cobot_ago(f.last_good_at) || '.', 'It was never synchronised well.'),
+	'Look at the last runs in cobot_sync_run. Members keep the access they have until their own last day.',
+	f.last_good_at
+FROM smartspace.cobot_freshness f
+	JOIN smartspace.cobot_integration i ON i.id = f.integration_id
+WHERE f.freshness IN ('overdue', 'stale')
 -- what looks like a slip, though nobody lacks anything that is known of
 UNION ALL
 SELECT p.integration_id, 'advice', 'plan_without_assignment', NULL, 'plan ' || coalesce(p.name, p.cobot_id),
@@ -130,35 +155,46 @@ COMMENT ON VIEW smartspace.cobot_problem IS 'everything that keeps somebody from
 COMMENT ON COLUMN smartspace.cobot_problem.integration_id IS 'null for advice about user groups, which belong to no integration';
 COMMENT ON COLUMN smartspace.cobot_problem.severity IS 'problem: somebody may lack something; advice: looks like a slip';
 COMMENT ON COLUMN smartspace.cobot_problem.problem IS
-'bad_record, plan_unmapped, unknown_identifier, ambiguous_identifier, custom_field_missing, custom_field_ambiguous, custom_field_unreadable or missing_scope; as advice plan_without_assignment, assignment_to_vanished_plan, duplicate_label, similar_identifiers or group_without_members';
+'bad_record, plan_unmapped, unknown_identifier, ambiguous_identifier, custom_field_missing, custom_field_ambiguous, custom_field_unreadable, missing_scope or stale; as advice overdue, plan_without_assignment, assignment_to_vanished_plan, duplicate_label, similar_identifiers or group_without_members';
 COMMENT ON COLUMN smartspace.cobot_problem.since IS 'when it was first seen, where that is recorded';
 
 CREATE VIEW smartspace.cobot_status AS
 SELECT i.id AS integration_id, i.name, i.subdomain, s.state,
-	CASE WHEN h.is_home THEN coalesce(i.state_reason, last.reason) ELSE 'foreign_database' END AS reason,
+	CASE WHEN h.is_home THEN coalesce(i.state_reason, last.reason, nullif(nullif(f.freshness, 'fresh'), 'overdue')) ELSE 'foreign_database' END AS reason,
 	CASE WHEN NOT h.is_home THEN 'not armed for this database, so Cobot is asked nothing and members keep the access they have until their own last day;'
 			|| format(' to ask Cobot from here, run SELECT smartspace.cobot_arm(%s)', i.id)
 		WHEN s.state = 'new' THEN 'not connected yet'
 		WHEN s.state = 'paused' THEN 'paused'
 		WHEN s.state = 'disconnected' THEN 'disconnected; members keep the access they have until their own last day'
 		ELSE format('%s: %s members, %s with access now', coalesce(i.space_name, i.subdomain), m.members, m.with_access)
-			|| CASE WHEN good.finished_at IS NULL THEN '; not synchronised yet'
-				ELSE '; synchronised ' || smartspace.cobot_ago(good.finished_at) END
-			|| CASE WHEN last.id IS DISTINCT FROM good.id THEN format('; last run %s: %s', last.result, last.message) ELSE '' END
+			|| CASE WHEN f.last_good_at IS NULL THEN '; not synchronised yet'
+				ELSE '; synchronised ' || smartspace.cobot_ago(f.last_good_at) END
+			|| CASE f.freshness WHEN 'overdue' THEN ', which is overdue' WHEN 'stale' THEN ', which is stale' ELSE '' END
+			|| CASE WHEN last.result NOT IN ('ok', 'ok_with_problems') THEN format('; last run %s: %s', last.result, last.message) ELSE '' END
+			|| CASE WHEN held.held > 0 THEN format('; held: %s, see cobot_sync_changes(%s), then cobot_release(%s) or cobot_discard(%s)',
+				held.held_members, held.held_run, held.held_run, held.held_run) ELSE '' END
 			|| CASE p.problems WHEN 0 THEN '' WHEN 1 THEN '; 1 problem, see cobot_problem'
 				ELSE format('; %s problems, see cobot_problem', p.problems) END
 	END AS summary,
 	m.members, m.with_access, p.problems,
-	good.finished_at AS last_good_at, last.id AS last_run, last.result AS last_result
+	f.last_good_at, f.freshness, last.id AS last_run, last.result AS last_result, last.failures, last.next_at,
+	held.held, held.held_members, held.held_run
 FROM smartspace.cobot_integration i
 	CROSS JOIN LATERAL smartspace.cobot_is_home(i.armed_system, i.armed_database, i.armed_environment) AS h (is_home)
 	CROSS JOIN LATERAL (SELECT CASE WHEN i.state IN ('connected', 'degraded')
-			AND NOT EXISTS (SELECT FROM smartspace.cobot_secret c WHERE c.integration_id = i.id AND c.token IS NOT NULL)
+			AND NOT i.fed_from_outside AND NOT EXISTS (SELECT FROM smartspace.cobot_secret c WHERE c.integration_id = i.id AND c.token IS NOT NULL)
 			THEN 'disconnected' ELSE i.state END AS state) s
 	LEFT JOIN LATERAL (SELECT r.* FROM smartspace.cobot_sync_run r
-		WHERE r.integration_id = i.id AND r.result <> 'skipped_locked' ORDER BY r.id DESC LIMIT 1) last ON true
-	LEFT JOIN LATERAL (SELECT r.* FROM smartspace.cobot_sync_run r
-		WHERE r.integration_id = i.id AND r.result IN ('ok', 'ok_with_problems') ORDER BY r.id DESC LIMIT 1) good ON true
+		WHERE r.integration_id = i.id AND r.kind <> 'member' AND r.result <> 'skipped_locked'
+		ORDER BY r.id DESC LIMIT 1) last ON true
+	JOIN smartspace.cobot_freshness f ON f.integration_id = i.id
+	CROSS JOIN LATERAL (SELECT count(*) AS held, max(c.run_id) AS held_run,
+			(SELECT string_agg(n.name, ', ' ORDER BY n.place) FROM (
+				SELECT coalesce(m.name, d.cobot_id) AS name, row_number() OVER (ORDER BY d.id) AS place
+				FROM smartspace.cobot_sync_change d LEFT JOIN smartspace.cobot_membership m ON m.id = d.membership_id
+				WHERE d.integration_id = i.id AND d.verdict = 'held' ORDER BY d.id LIMIT 3) n)
+			|| CASE WHEN count(*) > 3 THEN format(' and %s more', count(*) - 3) ELSE '' END AS held_members
+		FROM smartspace.cobot_sync_change c WHERE c.integration_id = i.id AND c.verdict = 'held') held
 	CROSS JOIN LATERAL (SELECT count(*) AS members,
 			count(*) FILTER (WHERE EXISTS (SELECT FROM smartspace.user_group_member a
 				WHERE a.membership_id = m.id AND a.valid @> now())) AS with_access
@@ -172,3 +208,9 @@ COMMENT ON COLUMN smartspace.cobot_status.reason IS 'why the integration is degr
 COMMENT ON COLUMN smartspace.cobot_status.members IS 'memberships that have not left';
 COMMENT ON COLUMN smartspace.cobot_status.with_access IS 'those that are in a user group at this moment';
 COMMENT ON COLUMN smartspace.cobot_status.last_good_at IS 'end of the last run with result ok or ok_with_problems';
+COMMENT ON COLUMN smartspace.cobot_status.freshness IS 'fresh, overdue (three intervals missed) or stale';
+COMMENT ON COLUMN smartspace.cobot_status.failures IS 'how many runs in a row failed';
+COMMENT ON COLUMN smartspace.cobot_status.next_at IS 'when a scheduled synchronisation is due';
+COMMENT ON COLUMN smartspace.cobot_status.held IS 'removals that wait for somebody to decide';
+COMMENT ON COLUMN smartspace.cobot_status.held_members IS 'the first members whose access is held';
+COMMENT ON COLUMN smartspace.cobot_status.held_run IS 'the run to give to cobot_release() or cobot_discard()';

@@ -1,0 +1,19 @@
+/*
+ * sync_member.h
+ *	  Synchronisations that other modules ask for. The caller has connected to
+ *	  SPI. What goes wrong at Cobot's side is recorded and said in a WARNING;
+ *	  misuse (unknown integration, not connected, another database) throws.
+ */
+#ifndef SMARTSPACE_SYNC_MEMBER_H
+#define SMARTSPACE_SYNC_MEMBER_H
+
+/*
+ * One member of an integration, by Cobot's id, whether known here or not: one or
+ * two requests. False: another synchronisation of the integration is under way.
+ */
+extern bool sync_member_by_cobot_id(int64 integration, const char *cobot_id);
+
+/* All of an integration. False: another synchronisation of it is under way. */
+extern bool sync_whole(int64 integration);
+
+#endif
