@@ -44,6 +44,7 @@ use JSON::PP;
 use constant {
 	START_TIMEOUT_S => 120,    # a space of 100,000 members takes a while under valgrind
 	STOP_TIMEOUT_S => 10,
+	TEXT_SETTINGS => { map { $_ => 1 } qw(login_user consent) },
 };
 
 =head1 LIFE
@@ -309,7 +310,9 @@ sub faults { return @{ $_[0]->control(GET => '/faults') }; }
 =head2 settings(%changes)
 
 Changes settings (rate_limit, gzip, omit_empty_fields, clear_omitted_values,
-latency_ms, not_admin_status, clock_shift_s) and returns all of them.
+latency_ms, not_admin_status, clock_shift_s; for OAuth login_user, which undef makes
+the default user again, consent, "given" or "denied", and code_lifetime_s) and returns
+all of them.
 
 =cut
 
@@ -317,7 +320,10 @@ sub settings
 {
 	my ($self, %changes) = @_;
 
-	$_ += 0 foreach values %changes;
+	foreach my $name (grep { defined $changes{$_} } keys %changes)
+	{
+		$changes{$name} = TEXT_SETTINGS->{$name} ? "$changes{$name}" : $changes{$name} + 0;
+	}
 	return $self->control(PUT => '/settings', \%changes);
 }
 
@@ -513,6 +519,29 @@ sub delete_token
 	my ($self, $token) = @_;
 
 	return $self->control(DELETE => _path('tokens', $token));
+}
+
+=head2 client(client_id => ID, client_secret => TEXT, redirect_uris => [...], scopes => [...]), delete_client($id)
+
+Registers an app for OAuth and returns it with all four keys. Everything is optional: an
+app with a new id and secret and all scopes, whose users may return to any address
+below https://app.example.com/ and to smartspace://login. Such an app, C<demo-client>
+with the secret C<demo-secret>, is there from the start unless a state file says what is.
+
+=cut
+
+sub client
+{
+	my ($self, %client) = @_;
+
+	return $self->control(POST => '/clients', \%client);
+}
+
+sub delete_client
+{
+	my ($self, $id) = @_;
+
+	return $self->control(DELETE => _path('clients', $id));
 }
 
 =head2 add_user(%user), patch_user($id, %changes)

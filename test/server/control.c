@@ -9,6 +9,8 @@
 
 static const ControlCommand *const groups[] = {
 	control_space_commands,
+	control_oauth_commands,
+	control_settings_commands,
 	control_system_commands
 };
 

@@ -25,6 +25,8 @@ typedef struct ControlCommand
 } ControlCommand;
 
 extern const ControlCommand control_space_commands[];
+extern const ControlCommand control_oauth_commands[];
+extern const ControlCommand control_settings_commands[];
 extern const ControlCommand control_system_commands[];
 
 /* A call that came over HTTP. */

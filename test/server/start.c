@@ -11,7 +11,10 @@
 
 #include "clock.h"
 #include "field.h"
+#include "oauth.h"
 #include "record.h"
+
+#define CODE_LIFETIME_S 600
 
 static StartOptions options;
 static cJSON *state;			/* what the state file says, or NULL */
@@ -137,6 +140,12 @@ known_user(const char *id)
 	return start_add_user(record);
 }
 
+User *
+start_login_user(void)
+{
+	return known_user(world.settings.login_user != NULL ? world.settings.login_user : default_user);
+}
+
 cJSON *
 start_add_token(const cJSON *wanted)
 {
@@ -240,6 +249,11 @@ load_state(void)
 		start_add_user(cJSON_Duplicate(item, true));
 	cJSON_ArrayForEach(item, record_item(state, "tokens"))
 		cJSON_Delete(start_add_token(item));
+	cJSON_ArrayForEach(item, record_item(state, "clients"))
+	{
+		if (!cJSON_IsObject(item) || oauth_client_put(cJSON_Duplicate(item, true)) == NULL)
+			fputs("cobot_test_server: a client of the state file is no good\n", stderr);
+	}
 	if (options.generate.admin_token != NULL)
 		token_put(options.generate.admin_token, default_user, NULL, NULL, all_scopes());
 }
@@ -248,10 +262,12 @@ void
 start_world(void)
 {
 	world_clear();
+	free(world.settings.login_user);
 	world.settings = (Settings) {
 		.rate_limit = options.rate_limit,
 		.gzip = true,
-		.not_admin_status = 403
+		.not_admin_status = 403,
+		.code_lifetime_s = CODE_LIFETIME_S
 	};
 	clock_set_shift(0);
 	free(default_user);
@@ -262,6 +278,7 @@ start_world(void)
 	{
 		generate_world(&options.generate);
 		default_user = text_copy("admin");
+		oauth_client_put(cJSON_Parse("{\"client_id\": \"demo-client\", \"client_secret\": \"demo-secret\"}"));
 	}
 }
 

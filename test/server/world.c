@@ -14,6 +14,7 @@
 #include "field.h"
 #include "generate.h"
 #include "member.h"
+#include "oauth.h"
 
 World		world;
 
@@ -85,6 +86,7 @@ world_clear(void)
 	while ((entry = map_next(&world.tokens, &position)) != NULL)
 		token_free(entry->value);
 	map_clear(&world.tokens);
+	oauth_clear();
 	world.ids_given = 0;
 }
 

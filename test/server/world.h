@@ -85,6 +85,9 @@ typedef struct Settings
 	bool		clear_omitted_values;	/* of a member's fields, by PUT */
 	int			latency_ms;
 	int			not_admin_status;	/* 403, or 401 as some clients expect */
+	char	   *login_user;		/* whom an authorisation is by; NULL: the default user */
+	bool		consent_denied;
+	int			code_lifetime_s;
 } Settings;
 
 typedef struct World
@@ -95,6 +98,8 @@ typedef struct World
 	int			space_size;
 	Map			users;
 	Map			tokens;
+	Map			clients;		/* client id -> cJSON of an app */
+	Map			codes;			/* code -> OAuthCode */
 	Settings	settings;
 	uint64_t	ids_given;		/* for world_new_id() */
 } World;
