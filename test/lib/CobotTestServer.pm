@@ -44,7 +44,7 @@ use JSON::PP;
 use constant {
 	START_TIMEOUT_S => 120,    # a space of 100,000 members takes a while under valgrind
 	STOP_TIMEOUT_S => 10,
-	TEXT_SETTINGS => { map { $_ => 1 } qw(login_user consent) },
+	TEXT_SETTINGS => { map { $_ => 1 } qw(login_user consent repeat_check_in check_in_error_shape) },
 };
 
 =head1 LIFE
@@ -311,8 +311,9 @@ sub faults { return @{ $_[0]->control(GET => '/faults') }; }
 
 Changes settings (rate_limit, gzip, omit_empty_fields, clear_omitted_values,
 latency_ms, not_admin_status, clock_shift_s; for OAuth login_user, which undef makes
-the default user again, consent, "given" or "denied", and code_lifetime_s) and returns
-all of them.
+the default user again, consent, "given" or "denied", and code_lifetime_s; for check-ins
+repeat_check_in, "refuse" or "second", and check_in_error_shape, "errors" or "base") and
+returns all of them.
 
 =cut
 
@@ -492,6 +493,71 @@ sub set_field
 	my ($self, $subdomain, $id, $label, $value) = @_;
 
 	return $self->control(PUT => _path('spaces', $subdomain, 'memberships', $id, 'custom_fields'), { $label => $value });
+}
+
+=head2 check_ins($subdomain), add_check_in($subdomain, membership_id => ID, ...), delete_check_in($subdomain, $id)
+
+All check-ins of a space, also those of other days; a new one, as if somebody had made
+it elsewhere: no pass is used, nothing is refused. C<id>, C<valid_from> (now),
+C<valid_until> (the end of that day) and C<time_pass> are optional. Returns the record.
+The last one takes a check-in away as if it had never been.
+
+=cut
+
+sub check_ins
+{
+	my ($self, $subdomain) = @_;
+
+	return @{ $self->control(GET => _path('spaces', $subdomain, 'check_ins')) };
+}
+
+sub add_check_in
+{
+	my ($self, $subdomain, %record) = @_;
+
+	return $self->control(POST => _path('spaces', $subdomain, 'check_ins'), \%record);
+}
+
+sub delete_check_in
+{
+	my ($self, $subdomain, $id) = @_;
+
+	return $self->control(DELETE => _path('spaces', $subdomain, 'check_ins', $id));
+}
+
+=head2 set_passes($subdomain, $member, $unused), passes($subdomain, $member)
+
+How many unused time passes a member has. Both return the number. Before it is set it
+is what the member's plan includes, less those used up.
+
+=cut
+
+sub set_passes
+{
+	my ($self, $subdomain, $id, $unused) = @_;
+
+	return $self->control(PUT => _path('spaces', $subdomain, 'memberships', $id, 'time_passes'), { unused => $unused + 0 })->{unused};
+}
+
+sub passes
+{
+	my ($self, $subdomain, $id) = @_;
+
+	return $self->control(GET => _path('spaces', $subdomain, 'memberships', $id, 'time_passes'))->{unused};
+}
+
+=head2 set_check_in_tokens($subdomain, %tokens)
+
+Whose the tokens (cards, devices) are: token => id of a member, or undef for nobody. All
+others stay as they are.
+
+=cut
+
+sub set_check_in_tokens
+{
+	my ($self, $subdomain, %tokens) = @_;
+
+	return $self->control(PUT => _path('spaces', $subdomain, 'check_in_tokens'), \%tokens);
 }
 
 =head2 token(scopes => [...], user => ID, kind => 'user'|'space', space => SUBDOMAIN)

@@ -42,7 +42,9 @@ static const struct
 	const char *word[2];		/* for false and true */
 	bool	   *flag;
 }			choices[] = {
-	{"consent", {"given", "denied"}, &world.settings.consent_denied}
+	{"consent", {"given", "denied"}, &world.settings.consent_denied},
+	{"repeat_check_in", {"refuse", "second"}, &world.settings.second_check_in},
+	{"check_in_error_shape", {"errors", "base"}, &world.settings.bare_check_in_errors}
 };
 
 static cJSON *

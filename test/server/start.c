@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "check_in.h"
 #include "clock.h"
 #include "field.h"
 #include "oauth.h"
@@ -209,6 +210,21 @@ load_members(Space *space, const cJSON *members)
 }
 
 static void
+load_check_ins(Space *space, const cJSON *check_ins)
+{
+	const cJSON *wanted;
+	CheckIn    *check_in;
+
+	cJSON_ArrayForEach(wanted, check_ins)
+	{
+		const char *wrong = check_in_put(space, wanted, &check_in);
+
+		if (wrong != NULL)
+			fprintf(stderr, "cobot_test_server: check-in of \"%s\": %s\n", space->subdomain, wrong);
+	}
+}
+
+static void
 load_space(const cJSON *given)
 {
 	cJSON	   *record = cJSON_Duplicate(given, true);
@@ -219,11 +235,13 @@ load_space(const cJSON *given)
 	cJSON	   *plan;
 	cJSON	   *fields;
 	cJSON	   *members;
+	cJSON	   *check_ins;
 
 	record_resolve_dates(record, clock_today(space->zone));
 	plans = cJSON_DetachItemFromObjectCaseSensitive(record, "plans");
 	fields = cJSON_DetachItemFromObjectCaseSensitive(record, "custom_fields");
 	members = cJSON_DetachItemFromObjectCaseSensitive(record, "memberships");
+	check_ins = cJSON_DetachItemFromObjectCaseSensitive(record, "check_ins");
 	record_complete_space(record, space->subdomain, space->id);
 	space_set_record(space, record);
 
@@ -234,8 +252,10 @@ load_space(const cJSON *given)
 	space_set_plans(space, plans);
 	fields_replace(space, fields);
 	load_members(space, members);
+	load_check_ins(space, check_ins);
 	cJSON_Delete(fields);
 	cJSON_Delete(members);
+	cJSON_Delete(check_ins);
 }
 
 static void

@@ -10,11 +10,13 @@
 #include <string.h>
 
 #include "cache.h"
+#include "check_in.h"
 #include "clock.h"
 #include "field.h"
 #include "generate.h"
 #include "member.h"
 #include "oauth.h"
+#include "time_pass.h"
 
 World		world;
 
@@ -37,6 +39,8 @@ space_free(Space *space)
 {
 	members_free(space);
 	fields_free(space);
+	check_ins_free(space);
+	time_passes_free(space);
 	cJSON_Delete(space->record);
 	cJSON_Delete(space->plans);
 	free(space->subdomain);

@@ -60,6 +60,12 @@ typedef struct Space
 	int			added_count;
 	int			added_size;
 	Map			stored;			/* id -> Member: all in overlay and added */
+
+	struct CheckIn **check_ins; /* in the order they were made */
+	int			check_in_count;
+	int			check_in_size;
+	Map			check_in_tokens;	/* token -> membership id */
+	Map			time_passes;	/* membership id -> PassBook: where something happened */
 } Space;
 
 typedef struct User
@@ -88,6 +94,8 @@ typedef struct Settings
 	char	   *login_user;		/* whom an authorisation is by; NULL: the default user */
 	bool		consent_denied;
 	int			code_lifetime_s;
+	bool		second_check_in;	/* who is checked in can check in again, else 422 */
+	bool		bare_check_in_errors;	/* {"base": ...}, else {"errors": {"base": ...}} */
 } Settings;
 
 typedef struct World
