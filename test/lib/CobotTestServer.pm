@@ -338,8 +338,8 @@ sub reset { return $_[0]->control(POST => '/reset'); }
 
 =head2 space($subdomain)
 
-The whole state of a space: a hash with space, plans, custom_fields and memberships
-(each with its custom_fields as label => value).
+The whole state of a space: a hash with space, plans, custom_fields, memberships (each
+with its custom_fields as label => value), check_ins and navigation_links.
 
 =cut
 
@@ -560,7 +560,28 @@ sub set_check_in_tokens
 	return $self->control(PUT => _path('spaces', $subdomain, 'check_in_tokens'), \%tokens);
 }
 
-=head2 token(scopes => [...], user => ID, kind => 'user'|'space', space => SUBDOMAIN)
+=head2 links($subdomain), delete_link($subdomain, $id)
+
+All links in the navigation, whichever app made them; an admin deletes one by hand. Its
+id is the last part of its C<url>.
+
+=cut
+
+sub links
+{
+	my ($self, $subdomain) = @_;
+
+	return @{ $self->control(GET => _path('spaces', $subdomain, 'navigation_links')) };
+}
+
+sub delete_link
+{
+	my ($self, $subdomain, $id) = @_;
+
+	return $self->control(DELETE => _path('spaces', $subdomain, 'navigation_links', $id));
+}
+
+=head2 token(scopes => [...], user => ID, kind => 'user'|'space', space => SUBDOMAIN, client_id => ID)
 
 Makes a token and returns its text. Everything is optional: a user token of an admin
 with all scopes.

@@ -22,7 +22,8 @@ static const ApiEndpoint *const groups[] = {
 	api_custom_field_endpoints,
 	api_oauth_endpoints,
 	api_check_in_endpoints,
-	api_time_pass_endpoints
+	api_time_pass_endpoints,
+	api_navigation_endpoints
 };
 
 void

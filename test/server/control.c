@@ -12,6 +12,7 @@
 static const ControlCommand *const groups[] = {
 	control_space_commands,
 	control_check_in_commands,
+	control_navigation_commands,
 	control_oauth_commands,
 	control_settings_commands,
 	control_system_commands

@@ -26,6 +26,7 @@ typedef struct ControlCommand
 
 extern const ControlCommand control_space_commands[];
 extern const ControlCommand control_check_in_commands[];
+extern const ControlCommand control_navigation_commands[];
 extern const ControlCommand control_oauth_commands[];
 extern const ControlCommand control_settings_commands[];
 extern const ControlCommand control_system_commands[];

@@ -11,6 +11,7 @@
 #include "clock.h"
 #include "field.h"
 #include "member.h"
+#include "navigation.h"
 #include "record.h"
 
 static void
@@ -56,6 +57,7 @@ show_space(ControlCall *call)
 		cJSON_AddItemToObject(record, "custom_fields", fields_values_by_label(space, slot));
 		cJSON_AddItemToArray(members, record);
 	}
+	cJSON_AddItemToObject(json, "navigation_links", navigation_list(space, NULL));
 	cJSON_AddItemToObject(json, "check_ins", check_ins_json(space, &every_check_in));
 	answer_json(call->answer, 200, json);
 }

@@ -43,6 +43,7 @@ space_free(Space *space)
 	time_passes_free(space);
 	cJSON_Delete(space->record);
 	cJSON_Delete(space->plans);
+	cJSON_Delete(space->links);
 	free(space->subdomain);
 	free(space->id);
 	free(space->zone);

@@ -65,6 +65,7 @@ typedef struct Space
 	int			check_in_count;
 	int			check_in_size;
 	Map			check_in_tokens;	/* token -> membership id */
+	cJSON	   *links;			/* in the navigation; NULL as long as there was none */
 	Map			time_passes;	/* membership id -> PassBook: where something happened */
 } Space;
 
