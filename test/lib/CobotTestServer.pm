@@ -44,6 +44,7 @@ use JSON::PP;
 use constant {
 	START_TIMEOUT_S => 120,    # a space of 100,000 members takes a while under valgrind
 	STOP_TIMEOUT_S => 10,
+	TEXT_SETTINGS => { map { $_ => 1 } qw(login_user consent repeat_check_in check_in_error_shape) },
 };
 
 =head1 LIFE
@@ -309,7 +310,10 @@ sub faults { return @{ $_[0]->control(GET => '/faults') }; }
 =head2 settings(%changes)
 
 Changes settings (rate_limit, gzip, omit_empty_fields, clear_omitted_values,
-latency_ms, not_admin_status, clock_shift_s) and returns all of them.
+latency_ms, not_admin_status, clock_shift_s; for OAuth login_user, which undef makes
+the default user again, consent, "given" or "denied", and code_lifetime_s; for check-ins
+repeat_check_in, "refuse" or "second", and check_in_error_shape, "errors" or "base") and
+returns all of them.
 
 =cut
 
@@ -317,7 +321,10 @@ sub settings
 {
 	my ($self, %changes) = @_;
 
-	$_ += 0 foreach values %changes;
+	foreach my $name (grep { defined $changes{$_} } keys %changes)
+	{
+		$changes{$name} = TEXT_SETTINGS->{$name} ? "$changes{$name}" : $changes{$name} + 0;
+	}
 	return $self->control(PUT => '/settings', \%changes);
 }
 
@@ -331,8 +338,8 @@ sub reset { return $_[0]->control(POST => '/reset'); }
 
 =head2 space($subdomain)
 
-The whole state of a space: a hash with space, plans, custom_fields and memberships
-(each with its custom_fields as label => value).
+The whole state of a space: a hash with space, plans, custom_fields, memberships (each
+with its custom_fields as label => value), check_ins and navigation_links.
 
 =cut
 
@@ -488,7 +495,93 @@ sub set_field
 	return $self->control(PUT => _path('spaces', $subdomain, 'memberships', $id, 'custom_fields'), { $label => $value });
 }
 
-=head2 token(scopes => [...], user => ID, kind => 'user'|'space', space => SUBDOMAIN)
+=head2 check_ins($subdomain), add_check_in($subdomain, membership_id => ID, ...), delete_check_in($subdomain, $id)
+
+All check-ins of a space, also those of other days; a new one, as if somebody had made
+it elsewhere: no pass is used, nothing is refused. C<id>, C<valid_from> (now),
+C<valid_until> (the end of that day) and C<time_pass> are optional. Returns the record.
+The last one takes a check-in away as if it had never been.
+
+=cut
+
+sub check_ins
+{
+	my ($self, $subdomain) = @_;
+
+	return @{ $self->control(GET => _path('spaces', $subdomain, 'check_ins')) };
+}
+
+sub add_check_in
+{
+	my ($self, $subdomain, %record) = @_;
+
+	return $self->control(POST => _path('spaces', $subdomain, 'check_ins'), \%record);
+}
+
+sub delete_check_in
+{
+	my ($self, $subdomain, $id) = @_;
+
+	return $self->control(DELETE => _path('spaces', $subdomain, 'check_ins', $id));
+}
+
+=head2 set_passes($subdomain, $member, $unused), passes($subdomain, $member)
+
+How many unused time passes a member has. Both return the number. Before it is set it
+is what the member's plan includes, less those used up.
+
+=cut
+
+sub set_passes
+{
+	my ($self, $subdomain, $id, $unused) = @_;
+
+	return $self->control(PUT => _path('spaces', $subdomain, 'memberships', $id, 'time_passes'), { unused => $unused + 0 })->{unused};
+}
+
+sub passes
+{
+	my ($self, $subdomain, $id) = @_;
+
+	return $self->control(GET => _path('spaces', $subdomain, 'memberships', $id, 'time_passes'))->{unused};
+}
+
+=head2 set_check_in_tokens($subdomain, %tokens)
+
+Whose the tokens (cards, devices) are: token => id of a member, or undef for nobody. All
+others stay as they are.
+
+=cut
+
+sub set_check_in_tokens
+{
+	my ($self, $subdomain, %tokens) = @_;
+
+	return $self->control(PUT => _path('spaces', $subdomain, 'check_in_tokens'), \%tokens);
+}
+
+=head2 links($subdomain), delete_link($subdomain, $id)
+
+All links in the navigation, whichever app made them; an admin deletes one by hand. Its
+id is the last part of its C<url>.
+
+=cut
+
+sub links
+{
+	my ($self, $subdomain) = @_;
+
+	return @{ $self->control(GET => _path('spaces', $subdomain, 'navigation_links')) };
+}
+
+sub delete_link
+{
+	my ($self, $subdomain, $id) = @_;
+
+	return $self->control(DELETE => _path('spaces', $subdomain, 'navigation_links', $id));
+}
+
+=head2 token(scopes => [...], user => ID, kind => 'user'|'space', space => SUBDOMAIN, client_id => ID)
 
 Makes a token and returns its text. Everything is optional: a user token of an admin
 with all scopes.
@@ -513,6 +606,29 @@ sub delete_token
 	my ($self, $token) = @_;
 
 	return $self->control(DELETE => _path('tokens', $token));
+}
+
+=head2 client(client_id => ID, client_secret => TEXT, redirect_uris => [...], scopes => [...]), delete_client($id)
+
+Registers an app for OAuth and returns it with all four keys. Everything is optional: an
+app with a new id and secret and all scopes, whose users may return to any address
+below https://app.example.com/ and to smartspace://login. Such an app, C<demo-client>
+with the secret C<demo-secret>, is there from the start unless a state file says what is.
+
+=cut
+
+sub client
+{
+	my ($self, %client) = @_;
+
+	return $self->control(POST => '/clients', \%client);
+}
+
+sub delete_client
+{
+	my ($self, $id) = @_;
+
+	return $self->control(DELETE => _path('clients', $id));
 }
 
 =head2 add_user(%user), patch_user($id, %changes)

@@ -49,12 +49,12 @@ answer_error(Answer *answer, int status, const char *message)
 }
 
 void
-answer_html(Answer *answer, int status)
+answer_html(Answer *answer, int status, const char *message)
 {
 	Text		page = {0};
 
 	text_add_format(&page, "<!DOCTYPE html>\n<html><head><title>%d</title></head>\n"
-					"<body><h1>We're sorry, but something went wrong.</h1></body></html>\n", status);
+					"<body><h1>%s</h1></body></html>\n", status, message);
 	answer_text(answer, status, &page);
 	answer->content_type = "text/html; charset=utf-8";
 }

@@ -25,7 +25,7 @@ extern void answer_text(Answer *answer, int status, Text *text);	/* takes the te
 extern void answer_body(Answer *answer, int status, Body *body);	/* takes the reference over */
 extern void answer_empty(Answer *answer, int status);
 extern void answer_error(Answer *answer, int status, const char *message);	/* {"error": ...} */
-extern void answer_html(Answer *answer, int status);	/* an error page for people */
+extern void answer_html(Answer *answer, int status, const char *message);	/* an error page for people */
 
 extern void answer_header(Answer *answer, const char *name, const char *value);
 extern void answer_free(Answer *answer);

@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "clock.h"
+#include "member.h"
 #include "rate.h"
 
 #define DOMAIN ".cobot.me"
@@ -17,7 +19,11 @@ static const ApiEndpoint *const groups[] = {
 	api_user_endpoints,
 	api_membership_endpoints,
 	api_plan_endpoints,
-	api_custom_field_endpoints
+	api_custom_field_endpoints,
+	api_oauth_endpoints,
+	api_check_in_endpoints,
+	api_time_pass_endpoints,
+	api_navigation_endpoints
 };
 
 void
@@ -111,13 +117,61 @@ check_rate(Request *request, const ApiEndpoint *endpoint)
 	return false;
 }
 
-/* A space token is good for its own space only; a user must be an admin. */
-static bool
-is_admin(const Request *request)
+bool
+api_is_admin(const Request *request)
 {
 	if (request->access->subdomain != NULL)
 		return strcmp(request->access->subdomain, request->space->subdomain) == 0;
 	return user_is_admin(request->user, request->space);
+}
+
+void
+api_forbid(Request *request)
+{
+	answer_error(&request->answer, world.settings.not_admin_status, "You must be an admin of this space.");
+}
+
+/* Where to look for a membership, and what was found. */
+typedef struct OwnSlot
+{
+	const Space *space;
+	int			slot;
+} OwnSlot;
+
+static void
+keep_slot(const Space *space, int slot, void *closure)
+{
+	OwnSlot    *own = closure;
+	MemberFacts facts;
+
+	if (space == own->space && members_facts(space, slot, &facts) &&
+		members_is_current(&facts, clock_today(space->zone)))
+		own->slot = slot;
+}
+
+int
+api_own_slot(const Request *request)
+{
+	OwnSlot		own = {request->space, -1};
+
+	if (request->access->subdomain == NULL && request->user != NULL)
+		members_of_user(request->user->id, keep_slot, &own);
+	return own.slot;
+}
+
+int
+api_permitted_member(Request *request)
+{
+	int			slot = members_find(request->space, request->params.value[0]);
+
+	if (!api_is_admin(request) && (slot < 0 || slot != api_own_slot(request)))
+	{
+		api_forbid(request);
+		return -1;
+	}
+	if (slot < 0)
+		api_not_found(request);
+	return slot;
 }
 
 static bool
@@ -133,9 +187,9 @@ check_rights(Request *request, const ApiEndpoint *endpoint)
 		answer_error(&request->answer, 403, message);
 		return false;
 	}
-	if (endpoint->access == API_ADMIN && !is_admin(request))
+	if (endpoint->access == API_ADMIN && !api_is_admin(request))
 	{
-		answer_error(&request->answer, world.settings.not_admin_status, "You must be an admin of this space.");
+		api_forbid(request);
 		return false;
 	}
 	return true;

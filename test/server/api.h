@@ -44,6 +44,10 @@ extern const ApiEndpoint api_user_endpoints[];
 extern const ApiEndpoint api_membership_endpoints[];
 extern const ApiEndpoint api_plan_endpoints[];
 extern const ApiEndpoint api_custom_field_endpoints[];
+extern const ApiEndpoint api_oauth_endpoints[];
+extern const ApiEndpoint api_check_in_endpoints[];
+extern const ApiEndpoint api_time_pass_endpoints[];
+extern const ApiEndpoint api_navigation_endpoints[];
 
 /* Answers as Cobot would. Wants the world's lock. */
 extern void api_handle(Request *request);
@@ -53,5 +57,20 @@ extern void api_not_found(Request *request);
 
 /* {"errors": {field: message}} with status 422 */
 extern void api_invalid(Request *request, const char *field, const char *message);
+
+/* A space token is good for its own space only; a user must be an admin. For calls with a token. */
+extern bool api_is_admin(const Request *request);
+
+/* What somebody gets who is neither an admin nor, where that is enough, the member. */
+extern void api_forbid(Request *request);
+
+/* The slot of the user's own current membership in this space, or -1. */
+extern int	api_own_slot(const Request *request);
+
+/*
+ * The slot of the member that is the first parameter, for an admin or that very
+ * member; else -1 and an answer.
+ */
+extern int	api_permitted_member(Request *request);
 
 #endif

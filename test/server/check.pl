@@ -1,62 +1,17 @@
 #!/usr/bin/perl
-# Checks the test server itself, with curl: make -C test/server check
+# Checks the test server itself: spaces, members, plans, custom fields, tokens; and how
+# it fails and what it tells.
 use strict;
 use warnings;
 use utf8;
 
 use File::Basename qw(dirname);
-use File::Temp;
 use JSON::PP;
 use Test::More;
 use Time::HiRes qw(time);
 
-use lib dirname(__FILE__) . '/../lib';
-use CobotTestServer;
-
-my $directory = File::Temp->newdir;
-my $cobot = CobotTestServer->new(dir => "$directory", $ENV{COBOT_TEST_SERVER} ? (binary => $ENV{COBOT_TEST_SERVER}) : ());
-my $space = 'demo-space.cobot.me';
-my $www = 'www.cobot.me';
-my $json = JSON::PP->new->utf8->allow_nonref;
-
-binmode Test::More->builder->$_, ':encoding(UTF-8)' foreach qw(output failure_output);
-
-# One request: a hash with exit (of curl), status, headers, body, data (decoded).
-sub ask
-{
-	my ($method, $url, %with) = @_;
-	my $token = exists $with{token} ? $with{token} : 'admin-token';
-	my @command = (
-		'curl', '-sS', '-X', $method, '-D', "$directory/headers", '-o', "$directory/body",
-		'-w', '%{http_code}', '-m', $with{timeout} // 10,
-		'--connect-to', '::' . $cobot->connect_to, '--cacert', $cobot->ca_file);
-
-	unlink "$directory/headers", "$directory/body";
-	push @command, '-H', "Authorization: Bearer $token" if defined $token;
-	push @command, '-H', 'Content-Type: application/json', '-d', $json->encode($with{json}) if $with{json};
-	push @command, '-d', $with{form} if $with{form};
-	push @command, @{ $with{curl} // [] };
-	open my $curl, '-|', 'sh', '-c', 'exec "$@" 2>&1', 'sh', @command, "https://$url" or die $!;
-	my $output = do { local $/; <$curl> };
-	close $curl;
-	my %answer = (exit => $? >> 8, status => substr($output, -3), headers => slurp('headers'), body => slurp('body'));
-	$answer{data} = eval { $json->decode($answer{body}) };
-	return \%answer;
-}
-
-sub slurp
-{
-	open my $file, '<:raw', "$directory/$_[0]" or return '';
-	local $/;
-	return <$file> // '';
-}
-
-# Those of an answer's members that have this name.
-sub named
-{
-	my ($answer, $name) = @_;
-	return grep { ($_->{name} // '') eq $name } @{ $answer->{data} };
-}
+use lib dirname(__FILE__);
+use CheckServer;
 
 sub a_generated_space_is_the_same_for_the_same_seed
 {
@@ -435,7 +390,7 @@ sub stops_with_requests_under_way_and_with_its_test
 	if ($test == 0)
 	{
 		require POSIX;
-		my $other = CobotTestServer->new(dir => "$directory")->start;
+		my $other = CobotTestServer->new(dir => $cobot->{dir})->start;
 		syswrite $write, $other->{pid};
 		POSIX::_exit(0);
 	}

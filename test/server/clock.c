@@ -17,6 +17,8 @@
 #include "map.h"
 #include "text.h"
 
+#define CHECK_IN_DAY_HOUR 4		/* when one day of check-ins ends and the next begins */
+
 typedef struct Zone
 {
 	int32_t		today;
@@ -110,16 +112,24 @@ clock_zone_known(const char *zone)
 	return known;
 }
 
+/* For the C library's functions about local time. Wants the lock. */
 static void
-look_up(Zone *entry, const char *zone, time_t now)
+use_zone(const char *zone)
 {
 	char	   *value = text_printf(":%s", clock_zone_known(zone) ? zone : "UTC");
-	struct tm	local;
-	struct tm	midnight = {0};
 
 	setenv("TZ", value, 1);
 	tzset();
 	free(value);
+}
+
+static void
+look_up(Zone *entry, const char *zone, time_t now)
+{
+	struct tm	local;
+	struct tm	midnight = {0};
+
+	use_zone(zone);
 	localtime_r(&now, &local);
 	entry->today = day_from_civil(local.tm_year + 1900, local.tm_mon + 1, local.tm_mday);
 	entry->offset_hours = (double) local.tm_gmtoff / 3600;
@@ -172,6 +182,54 @@ clock_offset_hours(const char *zone)
 	return zone_now(zone).offset_hours;
 }
 
+/* A time of the zone in use as seconds; the day may lie outside its month. */
+static int64_t
+from_local(int year, int month, int day, int hour, int minute, int second)
+{
+	struct tm	local = {0};
+
+	local.tm_year = year;
+	local.tm_mon = month;
+	local.tm_mday = day;
+	local.tm_hour = hour;
+	local.tm_min = minute;
+	local.tm_sec = second;
+	local.tm_isdst = -1;
+	return mktime(&local);
+}
+
+void
+clock_day_around(const char *zone, int64_t moment, int64_t *first, int64_t *last)
+{
+	time_t		now = (time_t) moment;
+	struct tm	local;
+	int			day;
+
+	pthread_mutex_lock(&zone_lock);
+	use_zone(zone);
+	localtime_r(&now, &local);
+	day = local.tm_mday - (local.tm_hour < CHECK_IN_DAY_HOUR ? 1 : 0);
+	*first = from_local(local.tm_year, local.tm_mon, day, CHECK_IN_DAY_HOUR, 0, 0);
+	*last = from_local(local.tm_year, local.tm_mon, day + 1, CHECK_IN_DAY_HOUR, 0, 0) - 1;
+	pthread_mutex_unlock(&zone_lock);
+}
+
+static int64_t
+local_midnight(const char *zone, int32_t day)
+{
+	int			year,
+				month,
+				day_of_month;
+	int64_t		midnight;
+
+	civil_from_day(day, &year, &month, &day_of_month);
+	pthread_mutex_lock(&zone_lock);
+	use_zone(zone);
+	midnight = from_local(year - 1900, month - 1, day_of_month, 0, 0, 0);
+	pthread_mutex_unlock(&zone_lock);
+	return midnight;
+}
+
 void
 day_write(int32_t day, char text[DAY_TEXT_SIZE])
 {
@@ -212,4 +270,58 @@ timestamp_write(int64_t seconds, char text[TIMESTAMP_TEXT_SIZE])
 	day_write((int32_t) days, date);
 	snprintf(text, TIMESTAMP_TEXT_SIZE, "%s %02d:%02d:%02d +0000",
 			 date, rest / 3600, rest / 60 % 60, rest % 60);
+}
+
+/* "Z", "+0200", " +02:00", or nothing, which is UTC. */
+static bool
+offset_read(const char *text, int *seconds)
+{
+	char		sign[2];
+	int			hours,
+				minutes,
+				used = 0;
+
+	*seconds = 0;
+	if (strcmp(text, "") == 0 || strcmp(text, "Z") == 0)
+		return true;
+	if (*text == ' ')
+		text++;
+	if ((sscanf(text, "%1[+-]%2d:%2d%n", sign, &hours, &minutes, &used) != 3 || text[used] != '\0') &&
+		(sscanf(text, "%1[+-]%2d%2d%n", sign, &hours, &minutes, &used) != 3 || text[used] != '\0'))
+		return false;
+	*seconds = (hours * 3600 + minutes * 60) * (sign[0] == '-' ? -1 : 1);
+	return true;
+}
+
+bool
+timestamp_read(const char *text, const char *zone, int64_t *seconds)
+{
+	const char *rest;
+	int32_t		day;
+	int			hour,
+				minute,
+				second = 0,
+				offset,
+				used = 0;
+
+	if (!day_read(text, &day) || strlen(text) < strlen("YYYY-MM-DD"))
+		return false;
+	rest = text + strlen("YYYY-MM-DD");
+	if (*rest == '\0')
+	{
+		*seconds = local_midnight(zone, day);
+		return true;
+	}
+	if ((*rest != ' ' && *rest != 'T') || sscanf(rest + 1, "%2d:%2d%n", &hour, &minute, &used) != 2)
+		return false;
+	rest += 1 + used;
+	if (sscanf(rest, ":%2d%n", &second, &used) == 1)
+		rest += used;
+	if (*rest == '.')
+		rest += 1 + strspn(rest + 1, "0123456789");
+	if (hour < 0 || hour > 23 || minute < 0 || minute > 59 || second < 0 || second > 60 ||
+		!offset_read(rest, &offset))
+		return false;
+	*seconds = (int64_t) day * 86400 + hour * 3600 + minute * 60 + second - offset;
+	return true;
 }

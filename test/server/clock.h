@@ -31,6 +31,19 @@ extern void day_write(int32_t day, char text[DAY_TEXT_SIZE]);	/* YYYY/MM/DD */
 /* Reads YYYY/MM/DD or YYYY-MM-DD; what follows the date (a time) is not looked at. */
 extern bool day_read(const char *text, int32_t *day);
 
+/*
+ * The first and the last second of the day, as check-ins count it, in which the
+ * moment lies: from 04:00:00 to 03:59:59 of the next day, in the zone.
+ */
+extern void clock_day_around(const char *zone, int64_t moment, int64_t *first, int64_t *last);
+
+/*
+ * Reads a time: a date in one of the two forms above, then perhaps a blank or "T"
+ * and HH:MM, perhaps with seconds (a fraction is dropped), then "Z" or an offset such as " +0200"; without
+ * an offset it is UTC. A date alone is its midnight in the zone. NULL is no time.
+ */
+extern bool timestamp_read(const char *text, const char *zone, int64_t *seconds);
+
 /* YYYY/MM/DD HH:MM:SS +0000 */
 extern void timestamp_write(int64_t seconds, char text[TIMESTAMP_TEXT_SIZE]);
 

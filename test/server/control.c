@@ -7,8 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "member.h"
+
 static const ControlCommand *const groups[] = {
 	control_space_commands,
+	control_check_in_commands,
+	control_navigation_commands,
+	control_oauth_commands,
+	control_settings_commands,
 	control_system_commands
 };
 
@@ -31,6 +37,29 @@ control_needs_object(ControlCall *call)
 		return true;
 	control_invalid(call, "the body must be a JSON object");
 	return false;
+}
+
+Space *
+control_space(ControlCall *call)
+{
+	Space	   *space = space_find(call->params.value[0]);
+
+	if (space == NULL)
+		control_missing(call, "there is no such space");
+	return space;
+}
+
+int
+control_member(ControlCall *call, Space **space)
+{
+	int			slot;
+
+	if ((*space = control_space(call)) == NULL)
+		return -1;
+	slot = members_find(*space, call->params.value[1]);
+	if (slot < 0)
+		control_missing(call, "there is no such membership");
+	return slot;
 }
 
 /* Takes over the body. */

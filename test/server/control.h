@@ -25,6 +25,10 @@ typedef struct ControlCommand
 } ControlCommand;
 
 extern const ControlCommand control_space_commands[];
+extern const ControlCommand control_check_in_commands[];
+extern const ControlCommand control_navigation_commands[];
+extern const ControlCommand control_oauth_commands[];
+extern const ControlCommand control_settings_commands[];
 extern const ControlCommand control_system_commands[];
 
 /* A call that came over HTTP. */
@@ -36,6 +40,12 @@ extern void control_run(const char *method, const char *path, const cJSON *body,
 /* For handlers: 404 and 422 with words. */
 extern void control_missing(ControlCall *call, const char *what);
 extern void control_invalid(ControlCall *call, const char *what);
+
+/* The space the call is about, its first parameter; NULL, with an answer, if there is none. */
+extern Space *control_space(ControlCall *call);
+
+/* The slot of the member that is the second parameter; -1, with an answer, if one is missing. */
+extern int	control_member(ControlCall *call, Space **space);
 
 /* False, with an answer, unless the call brought an object. */
 extern bool control_needs_object(ControlCall *call);

@@ -7,35 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "check_in.h"
 #include "clock.h"
 #include "field.h"
 #include "member.h"
+#include "navigation.h"
 #include "record.h"
-
-/* The space the call is about, or NULL and an answer. */
-static Space *
-named_space(ControlCall *call)
-{
-	Space	   *space = space_find(call->params.value[0]);
-
-	if (space == NULL)
-		control_missing(call, "there is no such space");
-	return space;
-}
-
-/* Space and member the call is about; -1 and an answer if one is missing. */
-static int
-named_member(ControlCall *call, Space **space)
-{
-	int			slot;
-
-	if ((*space = named_space(call)) == NULL)
-		return -1;
-	slot = members_find(*space, call->params.value[1]);
-	if (slot < 0)
-		control_missing(call, "there is no such membership");
-	return slot;
-}
 
 static void
 add_space(ControlCall *call)
@@ -58,7 +35,7 @@ add_space(ControlCall *call)
 static void
 show_space(ControlCall *call)
 {
-	Space	   *space = named_space(call);
+	Space	   *space = control_space(call);
 	cJSON	   *json;
 	cJSON	   *members;
 	MemberFacts facts;
@@ -80,13 +57,15 @@ show_space(ControlCall *call)
 		cJSON_AddItemToObject(record, "custom_fields", fields_values_by_label(space, slot));
 		cJSON_AddItemToArray(members, record);
 	}
+	cJSON_AddItemToObject(json, "navigation_links", navigation_list(space, NULL));
+	cJSON_AddItemToObject(json, "check_ins", check_ins_json(space, &every_check_in));
 	answer_json(call->answer, 200, json);
 }
 
 static void
 change_space(ControlCall *call)
 {
-	Space	   *space = named_space(call);
+	Space	   *space = control_space(call);
 	cJSON	   *record;
 	const char *zone = record_text(call->body, "time_zone_name");
 
@@ -165,7 +144,7 @@ put_member(ControlCall *call, Space *space, int status)
 static void
 add_member(ControlCall *call)
 {
-	Space	   *space = named_space(call);
+	Space	   *space = control_space(call);
 	const char *id = record_text(call->body, "id");
 
 	if (space == NULL)
@@ -187,7 +166,7 @@ add_member(ControlCall *call)
 static void
 list_members(ControlCall *call)
 {
-	Space	   *space = named_space(call);
+	Space	   *space = control_space(call);
 	char	   *attributes = url_query_value(call->query, "attributes");
 	MemberWriter writer = member_writer_open(space);
 	MemberFacts facts;
@@ -221,7 +200,7 @@ static void
 show_member(ControlCall *call)
 {
 	Space	   *space;
-	int			slot = named_member(call, &space);
+	int			slot = control_member(call, &space);
 
 	if (slot >= 0)
 		answer_json(call->answer, 200, members_record_copy(space, slot));
@@ -231,7 +210,7 @@ show_member(ControlCall *call)
 static void
 replace_member(ControlCall *call)
 {
-	Space	   *space = named_space(call);
+	Space	   *space = control_space(call);
 
 	if (space == NULL || !control_needs_object(call))
 		return;
@@ -245,7 +224,7 @@ static void
 change_member(ControlCall *call)
 {
 	Space	   *space;
-	int			slot = named_member(call, &space);
+	int			slot = control_member(call, &space);
 
 	if (slot < 0)
 		return;
@@ -262,7 +241,7 @@ static void
 delete_member(ControlCall *call)
 {
 	Space	   *space;
-	int			slot = named_member(call, &space);
+	int			slot = control_member(call, &space);
 
 	if (slot < 0)
 		return;
@@ -274,7 +253,7 @@ static void
 change_values(ControlCall *call)
 {
 	Space	   *space;
-	int			slot = named_member(call, &space);
+	int			slot = control_member(call, &space);
 
 	if (slot < 0 || !control_needs_object(call))
 		return;
@@ -290,7 +269,7 @@ change_values(ControlCall *call)
 static void
 replace_fields(ControlCall *call)
 {
-	Space	   *space = named_space(call);
+	Space	   *space = control_space(call);
 
 	if (space == NULL)
 		return;
@@ -321,7 +300,7 @@ find_plan(cJSON *plans, const char *id)
 static void
 add_plan(ControlCall *call)
 {
-	Space	   *space = named_space(call);
+	Space	   *space = control_space(call);
 	cJSON	   *plans;
 	cJSON	   *plan = call->body;
 
@@ -339,7 +318,7 @@ add_plan(ControlCall *call)
 static void
 store_plan(ControlCall *call, bool merge)
 {
-	Space	   *space = named_space(call);
+	Space	   *space = control_space(call);
 	cJSON	   *plans;
 	cJSON	   *before;
 	cJSON	   *after;
@@ -377,7 +356,7 @@ change_plan(ControlCall *call)
 static void
 delete_plan(ControlCall *call)
 {
-	Space	   *space = named_space(call);
+	Space	   *space = control_space(call);
 	cJSON	   *plans;
 	cJSON	   *plan;
 

@@ -1,15 +1,13 @@
 /*
  * control_system.c
- *	  Control commands about everything else: log, tokens, users, settings,
- *	  failures, reset.
+ *	  Control commands about everything else: log, tokens, users, failures,
+ *	  reset.
  */
 #include "control.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "cache.h"
-#include "clock.h"
 #include "faults.h"
 #include "log.h"
 #include "rate.h"
@@ -30,71 +28,6 @@ clear_log(ControlCall *call)
 {
 	log_clear();
 	answer_empty(call->answer, 204);
-}
-
-static cJSON *
-settings_json(void)
-{
-	cJSON	   *json = cJSON_CreateObject();
-
-	cJSON_AddBoolToObject(json, "rate_limit", world.settings.rate_limit);
-	cJSON_AddBoolToObject(json, "gzip", world.settings.gzip);
-	cJSON_AddBoolToObject(json, "omit_empty_fields", world.settings.omit_empty_fields);
-	cJSON_AddBoolToObject(json, "clear_omitted_values", world.settings.clear_omitted_values);
-	cJSON_AddNumberToObject(json, "latency_ms", world.settings.latency_ms);
-	cJSON_AddNumberToObject(json, "not_admin_status", world.settings.not_admin_status);
-	cJSON_AddNumberToObject(json, "clock_shift_s", clock_shift());
-	return json;
-}
-
-static void
-show_settings(ControlCall *call)
-{
-	answer_json(call->answer, 200, settings_json());
-}
-
-static void
-set_flag(const cJSON *body, const char *key, bool *flag)
-{
-	if (record_item(body, key) != NULL)
-		*flag = record_flag(body, key);
-}
-
-static void
-set_number(const cJSON *body, const char *key, int *number)
-{
-	const cJSON *item = record_item(body, key);
-
-	if (cJSON_IsNumber(item))
-		*number = item->valueint;
-}
-
-static void
-change_settings(ControlCall *call)
-{
-	const cJSON *shift = record_item(call->body, "clock_shift_s");
-	cJSON	   *known = settings_json();
-	const cJSON *item;
-	bool		is_known = true;
-
-	cJSON_ArrayForEach(item, call->body)
-		is_known = is_known && record_item(known, item->string) != NULL;
-	cJSON_Delete(known);
-	if (!is_known)
-	{
-		control_invalid(call, "there is no such setting");
-		return;
-	}
-	set_flag(call->body, "rate_limit", &world.settings.rate_limit);
-	set_flag(call->body, "gzip", &world.settings.gzip);
-	set_flag(call->body, "omit_empty_fields", &world.settings.omit_empty_fields);
-	set_flag(call->body, "clear_omitted_values", &world.settings.clear_omitted_values);
-	set_number(call->body, "latency_ms", &world.settings.latency_ms);
-	set_number(call->body, "not_admin_status", &world.settings.not_admin_status);
-	if (cJSON_IsNumber(shift))
-		clock_set_shift(shift->valuedouble);
-	cache_clear();
-	answer_json(call->answer, 200, settings_json());
 }
 
 static void
@@ -206,8 +139,6 @@ remove_fault(ControlCall *call)
 const ControlCommand control_system_commands[] = {
 	{"GET", "/log", show_log},
 	{"DELETE", "/log", clear_log},
-	{"GET", "/settings", show_settings},
-	{"PUT", "/settings", change_settings},
 	{"POST", "/tokens", add_token},
 	{"DELETE", "/tokens/:token", delete_token},
 	{"POST", "/users", add_user},

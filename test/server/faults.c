@@ -132,7 +132,7 @@ answer_status(const cJSON *fault, int status, Request *request)
 		answer_text(&request->answer, status, &body);
 	}
 	else if (status == 402 || status >= 500)
-		answer_html(&request->answer, status);
+		answer_html(&request->answer, status, "We're sorry, but something went wrong.");
 	else if (status == 200)
 		answer_json(&request->answer, status, cJSON_CreateArray());
 	else if (status == 204 || status / 100 == 3)

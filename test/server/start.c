@@ -9,9 +9,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "check_in.h"
 #include "clock.h"
 #include "field.h"
+#include "oauth.h"
 #include "record.h"
+
+#define CODE_LIFETIME_S 600
 
 static StartOptions options;
 static cJSON *state;			/* what the state file says, or NULL */
@@ -137,6 +141,12 @@ known_user(const char *id)
 	return start_add_user(record);
 }
 
+User *
+start_login_user(void)
+{
+	return known_user(world.settings.login_user != NULL ? world.settings.login_user : default_user);
+}
+
 cJSON *
 start_add_token(const cJSON *wanted)
 {
@@ -200,6 +210,21 @@ load_members(Space *space, const cJSON *members)
 }
 
 static void
+load_check_ins(Space *space, const cJSON *check_ins)
+{
+	const cJSON *wanted;
+	CheckIn    *check_in;
+
+	cJSON_ArrayForEach(wanted, check_ins)
+	{
+		const char *wrong = check_in_put(space, wanted, &check_in);
+
+		if (wrong != NULL)
+			fprintf(stderr, "cobot_test_server: check-in of \"%s\": %s\n", space->subdomain, wrong);
+	}
+}
+
+static void
 load_space(const cJSON *given)
 {
 	cJSON	   *record = cJSON_Duplicate(given, true);
@@ -210,11 +235,13 @@ load_space(const cJSON *given)
 	cJSON	   *plan;
 	cJSON	   *fields;
 	cJSON	   *members;
+	cJSON	   *check_ins;
 
 	record_resolve_dates(record, clock_today(space->zone));
 	plans = cJSON_DetachItemFromObjectCaseSensitive(record, "plans");
 	fields = cJSON_DetachItemFromObjectCaseSensitive(record, "custom_fields");
 	members = cJSON_DetachItemFromObjectCaseSensitive(record, "memberships");
+	check_ins = cJSON_DetachItemFromObjectCaseSensitive(record, "check_ins");
 	record_complete_space(record, space->subdomain, space->id);
 	space_set_record(space, record);
 
@@ -225,8 +252,10 @@ load_space(const cJSON *given)
 	space_set_plans(space, plans);
 	fields_replace(space, fields);
 	load_members(space, members);
+	load_check_ins(space, check_ins);
 	cJSON_Delete(fields);
 	cJSON_Delete(members);
+	cJSON_Delete(check_ins);
 }
 
 static void
@@ -240,6 +269,11 @@ load_state(void)
 		start_add_user(cJSON_Duplicate(item, true));
 	cJSON_ArrayForEach(item, record_item(state, "tokens"))
 		cJSON_Delete(start_add_token(item));
+	cJSON_ArrayForEach(item, record_item(state, "clients"))
+	{
+		if (!cJSON_IsObject(item) || oauth_client_put(cJSON_Duplicate(item, true)) == NULL)
+			fputs("cobot_test_server: a client of the state file is no good\n", stderr);
+	}
 	if (options.generate.admin_token != NULL)
 		token_put(options.generate.admin_token, default_user, NULL, NULL, all_scopes());
 }
@@ -248,10 +282,12 @@ void
 start_world(void)
 {
 	world_clear();
+	free(world.settings.login_user);
 	world.settings = (Settings) {
 		.rate_limit = options.rate_limit,
 		.gzip = true,
-		.not_admin_status = 403
+		.not_admin_status = 403,
+		.code_lifetime_s = CODE_LIFETIME_S
 	};
 	clock_set_shift(0);
 	free(default_user);
@@ -262,6 +298,7 @@ start_world(void)
 	{
 		generate_world(&options.generate);
 		default_user = text_copy("admin");
+		oauth_client_put(cJSON_Parse("{\"client_id\": \"demo-client\", \"client_secret\": \"demo-secret\"}"));
 	}
 }
 

@@ -29,6 +29,9 @@ extern void start_forget(void);
 /* A user from a partial record, which is taken over. */
 extern User *start_add_user(cJSON *record);
 
+/* Who logs in when an app asks for consent: whom the settings name, or the default user. */
+extern User *start_login_user(void);
+
 /*
  * A token from {"token", "user", "kind", "space", "scopes"}, all optional. The
  * result is the complete form, which the caller owns; NULL if the space does not

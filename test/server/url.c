@@ -45,6 +45,21 @@ url_decode(const char *text, size_t length, bool is_query)
 	return decoded;
 }
 
+char *
+url_encode(const char *text)
+{
+	Text		encoded = {0};
+
+	for (const char *p = text; *p != '\0'; p++)
+	{
+		if (isalnum((unsigned char) *p) || strchr("-._~", *p) != NULL)
+			text_add_char(&encoded, *p);
+		else
+			text_add_format(&encoded, "%%%02X", (unsigned char) *p);
+	}
+	return text_take(&encoded);
+}
+
 void
 url_params_free(UrlParams *params)
 {

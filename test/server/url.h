@@ -20,6 +20,9 @@ typedef struct UrlParams
 /* The caller frees the result. In a query a plus is a space. */
 extern char *url_decode(const char *text, size_t length, bool is_query);
 
+/* Everything but letters, digits and "-._~" as %XX. The caller frees the result. */
+extern char *url_encode(const char *text);
+
 /*
  * Compares segment by segment, slashes at the end ignored. On success the params
  * are filled and must be freed; on failure they are empty.

@@ -10,10 +10,13 @@
 #include <string.h>
 
 #include "cache.h"
+#include "check_in.h"
 #include "clock.h"
 #include "field.h"
 #include "generate.h"
 #include "member.h"
+#include "oauth.h"
+#include "time_pass.h"
 
 World		world;
 
@@ -36,8 +39,11 @@ space_free(Space *space)
 {
 	members_free(space);
 	fields_free(space);
+	check_ins_free(space);
+	time_passes_free(space);
 	cJSON_Delete(space->record);
 	cJSON_Delete(space->plans);
+	cJSON_Delete(space->links);
 	free(space->subdomain);
 	free(space->id);
 	free(space->zone);
@@ -85,6 +91,7 @@ world_clear(void)
 	while ((entry = map_next(&world.tokens, &position)) != NULL)
 		token_free(entry->value);
 	map_clear(&world.tokens);
+	oauth_clear();
 	world.ids_given = 0;
 }
 

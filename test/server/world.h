@@ -60,6 +60,13 @@ typedef struct Space
 	int			added_count;
 	int			added_size;
 	Map			stored;			/* id -> Member: all in overlay and added */
+
+	struct CheckIn **check_ins; /* in the order they were made */
+	int			check_in_count;
+	int			check_in_size;
+	Map			check_in_tokens;	/* token -> membership id */
+	cJSON	   *links;			/* in the navigation; NULL as long as there was none */
+	Map			time_passes;	/* membership id -> PassBook: where something happened */
 } Space;
 
 typedef struct User
@@ -85,6 +92,11 @@ typedef struct Settings
 	bool		clear_omitted_values;	/* of a member's fields, by PUT */
 	int			latency_ms;
 	int			not_admin_status;	/* 403, or 401 as some clients expect */
+	char	   *login_user;		/* whom an authorisation is by; NULL: the default user */
+	bool		consent_denied;
+	int			code_lifetime_s;
+	bool		second_check_in;	/* who is checked in can check in again, else 422 */
+	bool		bare_check_in_errors;	/* {"base": ...}, else {"errors": {"base": ...}} */
 } Settings;
 
 typedef struct World
@@ -95,6 +107,8 @@ typedef struct World
 	int			space_size;
 	Map			users;
 	Map			tokens;
+	Map			clients;		/* client id -> cJSON of an app */
+	Map			codes;			/* code -> OAuthCode */
 	Settings	settings;
 	uint64_t	ids_given;		/* for world_new_id() */
 } World;
