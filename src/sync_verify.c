@@ -143,6 +143,15 @@ verify_fieldless(SyncRun *run, const SyncSnapshot *snapshot, SyncPlan *plan)
 	for (int i = 0; i < plan->fieldless_count; i++)
 	{
 		const SyncMissing *missing = &plan->fieldless[i];
+
+		/* Deleted since the list of members was read: the next run's list will lack them. */
+		if (answers[i].kind == SYNC_DELETED)
+		{
+			plan->waiting++;
+			hold(plan, missing, "changed", "source_incomplete", "Cobot lists the member and does not know their custom fields");
+			continue;
+		}
+
 		bool		answered = !hold_unanswered(plan, missing, "changed", &answers[i], &tally);
 		bool		still_there = answered && has_value(snapshot, &answers[i].fields);
 		SyncMemberSource source = {
