@@ -272,7 +272,7 @@ doubt_sudden_loss(SyncRun *run, const ListCheck *check)
 {
 	int			now = (int) check->list->count;
 
-	if (now * 2 >= check->last || check->last - now <= SUDDEN_LOSS)
+	if (now * 2 >= check->last || check->last - now <= SUDDEN_LOSS || run->takes_nothing)
 		return;
 	run->takes_nothing = true;
 	sync_stop(run, "incomplete", "source_incomplete",

@@ -202,7 +202,9 @@ sync_ask_cobot_fields(SyncRun *run, const SyncMissing *missing, int count, SyncA
 
 	for (int i = 0; i < asked; i++)
 	{
-		if (calls[i]->outcome != COBOT_OK)
+		if (calls[i]->outcome == COBOT_NOT_FOUND)
+			answers[i].kind = SYNC_DELETED;
+		else if (calls[i]->outcome != COBOT_OK)
 			answers[i] = (SyncAnswer) {.kind = SYNC_FAILED, .failure = calls[i]};
 		else
 			answers[i] = (SyncAnswer) {.kind = SYNC_TOLD, .fields = told_by(calls[i])};

@@ -242,7 +242,8 @@ changes_as_rows(const SyncPlan *plan)
 
 /*
  * What earlier runs held is this run's matter now. What somebody released is done
- * when it was applied, or when nothing of the kind is planned any more.
+ * when it was applied, or when nothing of the kind is planned any more: a name
+ * that changed is not what they let through.
  */
 static void
 settle_earlier_changes(SyncRun *run, bool made_plan)
@@ -252,7 +253,8 @@ settle_earlier_changes(SyncRun *run, bool made_plan)
 	};
 
 	query_run("UPDATE smartspace.cobot_sync_change c SET settled_by = $2, verdict = CASE WHEN c.verdict = 'released'"
-			  " AND EXISTS (SELECT FROM planned p WHERE p.record = c.record AND p.cobot_id = c.cobot_id AND p.verdict = 'applied')"
+			  " AND EXISTS (SELECT FROM planned p WHERE p.record = c.record AND p.cobot_id = c.cobot_id AND p.verdict = 'applied'"
+			  "  AND (p.is_removal OR p.what = c.what AND p.what IN ('left', 'unlisted')))"
 			  " THEN 'applied' ELSE 'superseded' END"
 			  " WHERE c.integration_id = $1 AND c.run_id <> $2 AND (c.verdict = 'held' OR $3 AND c.verdict = 'released')"
 			  " AND ($4 OR EXISTS (SELECT FROM planned p WHERE p.record = c.record AND p.cobot_id = c.cobot_id))",

@@ -135,6 +135,21 @@ has_value(const SyncSnapshot *snapshot, const JsonElement *fields)
 	return found || !readable;
 }
 
+/* True unless the answer says that it is about another member. */
+static bool
+is_about(const JsonElement *fields, const char *cobot_id)
+{
+	JsonError	error;
+	const char *id = NULL;
+	bool		has_id;
+	cJSON	   *tree = json_parse(fields->text, fields->length, "", &error);
+	bool		about = tree == NULL ||
+		(json_get_string(tree, "", "membership_id", &id, &has_id, &error) && (!has_id || strcmp(id, cobot_id) == 0));
+
+	cJSON_Delete(tree);
+	return about;
+}
+
 static Tally
 verify_fieldless(SyncRun *run, const SyncSnapshot *snapshot, SyncPlan *plan)
 {
@@ -145,7 +160,24 @@ verify_fieldless(SyncRun *run, const SyncSnapshot *snapshot, SyncPlan *plan)
 	for (int i = 0; i < plan->fieldless_count; i++)
 	{
 		const SyncMissing *missing = &plan->fieldless[i];
+
+		/* Deleted since the list of members was read: the next run's list will lack them. */
+		if (answers[i].kind == SYNC_DELETED)
+		{
+			plan->waiting++;
+			hold(plan, missing, "changed", "source_incomplete", "Cobot lists the member and does not know their custom fields");
+			continue;
+		}
+
 		bool		answered = !hold_unanswered(plan, missing, "changed", &answers[i], &tally);
+
+		if (answered && !is_about(&answers[i].fields, missing->cobot_id))
+		{
+			hold(plan, missing, "changed", "bad_answer", "Cobot's answer is about another member");
+			tally.still_there++;
+			answered = false;
+		}
+
 		bool		still_there = answered && has_value(snapshot, &answers[i].fields);
 		SyncMemberSource source = {
 			.id = missing->cobot_id, .text = missing->record->text, .length = missing->record->length,

@@ -56,7 +56,7 @@ is_deeply($ada, {
 	extras => $plan{extras}, time_passes => $plan{time_passes}, upcoming_plan_name => 'Next', upcoming_parent_plan_id => 'next',
 	payment_method => 'cash', payment_automated => JSON::PP::false, confirmed_at => '2026-01-01T10:00:00+00:00',
 	starts_at => '2026-01-01', canceled_to => '2027-12-31', next_invoice_at => '2026-04-01',
-	individual_access => " Workshop,\u{200b}Büro ", departed_at => undef
+	individual_access => " Workshop,\u{200b}Büro ", departed_at => undef, erased_at => undef
 }, 'every field of a full record landed in its column');
 
 my $bare = $t->row("SELECT * FROM smartspace.cobot_membership WHERE cobot_id = 'bare'");

@@ -289,6 +289,7 @@ foreach my $case (
 		is($t->sql("SELECT name, individual_access FROM smartspace.cobot_membership WHERE cobot_id = 'member-03'"), 'Renamed|Workshop', 'a change of name is no reason to lose it');
 
 		serve(sub { pop @{ $_[2] } });
+		order('/api/memberships/member-11/custom_fields', { membership_id => 'member-11', fields => [] });
 		is($t->sync($space)->{result}, 'ok', 'corrected');
 		is($t->groups_of('member-03'), 'Front door (plan), Workshop (individual)', '... who is in the list has their values');
 		is($t->groups_of('member-11'), 'Front door (plan)', '... and who is not has none');
