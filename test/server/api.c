@@ -17,7 +17,8 @@ static const ApiEndpoint *const groups[] = {
 	api_user_endpoints,
 	api_membership_endpoints,
 	api_plan_endpoints,
-	api_custom_field_endpoints
+	api_custom_field_endpoints,
+	api_subscription_endpoints
 };
 
 void

@@ -44,6 +44,7 @@ extern const ApiEndpoint api_user_endpoints[];
 extern const ApiEndpoint api_membership_endpoints[];
 extern const ApiEndpoint api_plan_endpoints[];
 extern const ApiEndpoint api_custom_field_endpoints[];
+extern const ApiEndpoint api_subscription_endpoints[];
 
 /* Answers as Cobot would. Wants the world's lock. */
 extern void api_handle(Request *request);

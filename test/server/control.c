@@ -9,6 +9,7 @@
 
 static const ControlCommand *const groups[] = {
 	control_space_commands,
+	control_subscription_commands,
 	control_system_commands
 };
 

@@ -25,6 +25,7 @@ typedef struct ControlCommand
 } ControlCommand;
 
 extern const ControlCommand control_space_commands[];
+extern const ControlCommand control_subscription_commands[];
 extern const ControlCommand control_system_commands[];
 
 /* A call that came over HTTP. */

@@ -38,6 +38,7 @@ space_free(Space *space)
 	fields_free(space);
 	cJSON_Delete(space->record);
 	cJSON_Delete(space->plans);
+	cJSON_Delete(space->subscriptions);
 	free(space->subdomain);
 	free(space->id);
 	free(space->zone);

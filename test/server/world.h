@@ -60,6 +60,8 @@ typedef struct Space
 	int			added_count;
 	int			added_size;
 	Map			stored;			/* id -> Member: all in overlay and added */
+
+	cJSON	   *subscriptions;	/* array, see subscription.c; NULL: none yet */
 } Space;
 
 typedef struct User
