@@ -34,6 +34,7 @@ SET smartspace_cobot.request_timeout = 0;
 SET smartspace_cobot.connect_to = 'evil:1:2';
 SET smartspace_cobot.connect_to = '127.0.0.1:99999';
 SET smartspace_cobot.connect_to = '127.0.0.1';
+SET smartspace_cobot.environment = 'two words';
 SET smartspace_cobot.verify_peer = off;
 
 -- fixed schema

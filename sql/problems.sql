@@ -36,6 +36,8 @@ SELECT public.sqlstate_of(s), s FROM (VALUES
 	($$SELECT smartspace.cobot_connect_token(99, NULL)$$),
 	($$SELECT smartspace.cobot_connect_token(99, 'two words')$$),
 	($$SELECT smartspace.cobot_ensure_custom_field(99)$$),
+	($$SELECT smartspace.cobot_arm(99)$$),
+	($$SELECT smartspace.cobot_arm(NULL)$$),
 	($$SELECT smartspace.access_follow()$$)) AS v (s);
 DROP FUNCTION public.sqlstate_of(text);
 

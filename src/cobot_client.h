@@ -85,6 +85,7 @@ extern CobotCall *cobot_ask_space_token(CobotClient *client, const char *space_i
 extern CobotCall *cobot_ask_plans(CobotClient *client);
 extern CobotCall *cobot_ask_memberships(CobotClient *client);
 extern CobotCall *cobot_ask_membership(CobotClient *client, const char *cobot_id);
+extern CobotCall *cobot_ask_member_fields(CobotClient *client, const char *cobot_id);	/* values, one member */
 extern CobotCall *cobot_ask_custom_fields(CobotClient *client); /* values, all members */
 extern CobotCall *cobot_ask_field_definitions(CobotClient *client);
 

@@ -180,6 +180,20 @@ cobot_ask_membership(CobotClient *client, const char *cobot_id)
 }
 
 CobotCall *
+cobot_ask_member_fields(CobotClient *client, const char *cobot_id)
+{
+	char	   *id = encode(cobot_id);
+	CobotCall  *call = new_call(client, "GET",
+								psprintf("https://%s.cobot.me/api/memberships/%s/custom_fields",
+										 client->subdomain, id),
+								psprintf("the custom fields of the member \"%s\" of \"%s\"",
+										 cobot_id, client->subdomain));
+
+	pfree(id);
+	return call;
+}
+
+CobotCall *
 cobot_ask_custom_fields(CobotClient *client)
 {
 	return ask_list(client, "/api/custom_fields", "the custom fields", "membership_id");

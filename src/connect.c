@@ -121,13 +121,17 @@ connect_create_integration(PG_FUNCTION_ARGS)
 
 	SPI_connect();
 
+	Home		here = home_here();
 	QueryArg	args[] = {
 		query_text(name), query_text(subdomain), query_text(client_id),
-		query_bool(PG_GETARG_BOOL(4)), query_bool(PG_GETARG_BOOL(5))
+		query_bool(PG_GETARG_BOOL(4)), query_bool(PG_GETARG_BOOL(5)), query_int64(here.system),
+		query_value(OIDOID, ObjectIdGetDatum(here.database)), query_text(here.environment),
+		query_text(GetUserNameFromId(GetSessionUserId(), true))
 	};
 
-	query_run("INSERT INTO smartspace.cobot_integration (name, subdomain, client_id, sync_plan_access, sync_individual_access)"
-			  " VALUES ($1, $2, $3, $4, $5) RETURNING id", lengthof(args), args);
+	query_run("INSERT INTO smartspace.cobot_integration (name, subdomain, client_id, sync_plan_access, sync_individual_access,"
+			  " armed_system, armed_database, armed_environment, armed_at, armed_by)"
+			  " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, pg_catalog.now(), $9) RETURNING id", lengthof(args), args);
 
 	int64		id = query_result_int64(0, 1);
 
@@ -268,7 +272,7 @@ inspect_token(Connection *connection)
 				 errhint("Correct the subdomain of the integration.")));
 	if (calls[2]->outcome != COBOT_OK)
 		cobot_raise_call(calls[2]);
-	if (!space_read(calls[2], &connection->space, &error))
+	if (!space_read(cobot_answer(calls[2], &error), &connection->space, &error))
 		cobot_raise_answer(calls[2], &error);
 	if (!connection->space.time_zone_known)
 		ereport(ERROR,
@@ -393,13 +397,13 @@ connect_token(PG_FUNCTION_ARGS)
 
 	SPI_connect();
 	integration_load(&connection.integration, PG_ARGISNULL(0) ? 0 : PG_GETARG_INT64(0), PG_ARGISNULL(0));
-	cobot_client_init(&connection.client, context, connection.integration.subdomain, token);
+	integration_open_client_with(&connection.integration, &connection.client, context, token);
 	inspect_token(&connection);
 
 	Datum		missing = report_missing_scopes(&connection);
 	char	   *kept_token = space_token(&connection);
 
-	cobot_client_init(&connection.client, context, connection.integration.subdomain, kept_token);
+	integration_open_client_with(&connection.integration, &connection.client, context, kept_token);
 	store_connection(&connection, kept_token);
 
 	const char *field = ensure_field(&connection);
@@ -437,8 +441,7 @@ connect_ensure_custom_field(PG_FUNCTION_ARGS)
 
 	SPI_connect();
 	integration_load(&integration, PG_ARGISNULL(0) ? 0 : PG_GETARG_INT64(0), PG_ARGISNULL(0));
-	integration_require_connected(&integration);
-	cobot_client_init(&client, context, integration.subdomain, integration.token);
+	integration_open_client(&integration, &client, context);
 	integration_wipe(&integration);
 	SPI_finish();
 

@@ -4,8 +4,16 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
+#include "commands/dbcommands.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+
 #include "integration.h"
 #include "query.h"
+
+PG_FUNCTION_INFO_V1(integration_arm);
 
 void
 integration_load(Integration *integration, int64 id, bool is_null)
@@ -19,7 +27,10 @@ integration_load(Integration *integration, int64 id, bool is_null)
 	QueryArg	arg = query_int64(id);
 
 	if (query_run("SELECT i.id, i.name, i.subdomain, i.state, i.space_id, i.time_zone,"
-				  " i.sync_individual_access, s.token, s.hash_seed"
+				  " i.sync_individual_access, s.token, s.hash_seed,"
+				  " (i.armed_system, i.armed_database, i.armed_environment) IS NOT NULL,"
+				  " i.armed_system, i.armed_database::pg_catalog.int8, i.armed_environment,"
+				  " i.hold_removals_above, i.hold_removals_above_percent, i.hold_emptied_group_of"
 				  " FROM smartspace.cobot_integration i"
 				  " LEFT JOIN smartspace.cobot_secret s ON s.integration_id = i.id WHERE i.id = $1",
 				  1, &arg) == 0)
@@ -37,12 +48,22 @@ integration_load(Integration *integration, int64 id, bool is_null)
 	integration->sync_individual_access = query_result_bool(0, 7);
 	integration->token = query_result_text(0, 8);
 	integration->hash_seed = query_result_int64(0, 9);
+	integration->home = (Home) {
+		.known = query_result_bool(0, 10),
+		.system = query_result_int64(0, 11),
+		.database = (Oid) query_result_int64(0, 12),
+		.environment = query_result_text(0, 13)
+	};
+	integration->hold_removals_above = (int) query_result_int64(0, 14);
+	integration->hold_removals_above_percent = (int) query_result_int64(0, 15);
+	integration->hold_emptied_group_of = (int) query_result_int64(0, 16);
 	SPI_freetuptable(SPI_tuptable);
 }
 
 void
 integration_require_connected(const Integration *integration)
 {
+	home_require(&integration->home, integration->id, integration->name);
 	if (strcmp(integration->state, "paused") == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -55,6 +76,21 @@ integration_require_connected(const Integration *integration)
 				 errdetail("There is no access token for https://%s.cobot.me. Tokens are not part of a dump, so a restored database has none.",
 						   integration->subdomain),
 				 errhint("Connect it with smartspace.cobot_connect_token(%lld, token).", (long long) integration->id)));
+}
+
+void
+integration_open_client(const Integration *integration, CobotClient *client, MemoryContext context)
+{
+	integration_require_connected(integration);
+	cobot_client_init(client, context, integration->subdomain, integration->token);
+}
+
+void
+integration_open_client_with(const Integration *integration, CobotClient *client, MemoryContext context,
+							 const char *token)
+{
+	home_require(&integration->home, integration->id, integration->name);
+	cobot_client_init(client, context, integration->subdomain, token);
 }
 
 void
@@ -81,4 +117,46 @@ integration_report(int64 id, const char *reason)
 	query_run("UPDATE smartspace.cobot_integration SET state = $2, state_reason = $3, state_since = pg_catalog.now()"
 			  " WHERE id = $1 AND state IN ('connected', 'degraded')"
 			  " AND (state, state_reason) IS DISTINCT FROM ($2, $3)", lengthof(args), args);
+}
+
+/*
+ * cobot_arm(integration bigint) -> text, what it is armed for now and was before
+ */
+Datum
+integration_arm(PG_FUNCTION_ARGS)
+{
+	Integration integration;
+	Home		here = home_here();
+	StringInfoData words;
+
+	PreventCommandIfReadOnly("cobot_arm()");
+
+	initStringInfo(&words);
+	SPI_connect();
+	integration_load(&integration, PG_ARGISNULL(0) ? 0 : PG_GETARG_INT64(0), PG_ARGISNULL(0));
+	integration_wipe(&integration);
+
+	bool		already = home_is_here(&integration.home);
+	QueryArg	args[] = {
+		query_int64(integration.id), query_int64(here.system),
+		query_value(OIDOID, ObjectIdGetDatum(here.database)), query_text(here.environment),
+		query_text(GetUserNameFromId(GetSessionUserId(), true))
+	};
+
+	if (!already)
+		query_run("UPDATE smartspace.cobot_integration SET armed_system = $2, armed_database = $3, armed_environment = $4,"
+				  " armed_at = pg_catalog.now(), armed_by = $5 WHERE id = $1", lengthof(args), args);
+	query_run("UPDATE smartspace.cobot_integration SET state = CASE state WHEN 'degraded' THEN 'connected' ELSE state END,"
+			  " state_reason = NULL, state_since = pg_catalog.now()"
+			  " WHERE id = $1 AND state_reason = 'foreign_database'", 1, args);
+
+	appendStringInfo(&words, "%s for the database \"%s\": %s", already ? "was armed already" : "armed",
+					 get_database_name(here.database), home_in_words(&here));
+	if (!already && integration.home.known)
+		appendStringInfo(&words, "; before: %s", home_in_words(&integration.home));
+
+	Datum		result = SPI_datumTransfer(CStringGetTextDatum(words.data), false, -1);
+
+	SPI_finish();
+	PG_RETURN_DATUM(result);
 }

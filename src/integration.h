@@ -6,6 +6,9 @@
 #ifndef SMARTSPACE_INTEGRATION_H
 #define SMARTSPACE_INTEGRATION_H
 
+#include "cobot_client.h"
+#include "home.h"
+
 /* The label of the custom field that names further user groups (facts: fields are found by label). */
 #define INTEGRATION_FIELD_LABEL "smart_spaces_access_additional_units"
 
@@ -20,6 +23,10 @@ typedef struct Integration
 	bool		sync_individual_access;
 	char	   *token;			/* NULL: not connected */
 	int64		hash_seed;
+	Home		home;			/* the place it is armed for */
+	int			hold_removals_above;
+	int			hold_removals_above_percent;
+	int			hold_emptied_group_of;	/* 0: not looked at */
 } Integration;
 
 /*
@@ -28,8 +35,20 @@ typedef struct Integration
  */
 extern void integration_load(Integration *integration, int64 id, bool is_null);
 
-/* Throws 55000, with what to do, unless the integration can talk to Cobot. */
+/*
+ * Throws 55000, with what to do, unless the integration can talk to Cobot: it is
+ * armed for this place, not paused, and has a token.
+ */
 extern void integration_require_connected(const Integration *integration);
+
+/*
+ * The only ways to a client, so that nothing leaves a copy of the database: with
+ * the token that is kept, where integration_require_connected() passes; with another
+ * one, where the integration is armed for this place. Nothing is sent yet.
+ */
+extern void integration_open_client(const Integration *integration, CobotClient *client, MemoryContext context);
+extern void integration_open_client_with(const Integration *integration, CobotClient *client, MemoryContext context,
+										 const char *token);
 
 /* Overwrites the token in memory. */
 extern void integration_wipe(Integration *integration);

@@ -103,3 +103,12 @@ query_result_bool(uint64 row, int column)
 
 	return !isnull && DatumGetBool(value);
 }
+
+bool
+query_result_is_null(uint64 row, int column)
+{
+	bool		isnull;
+
+	(void) SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &isnull);
+	return isnull;
+}

@@ -31,5 +31,6 @@ extern uint64 query_look(const char *sql, int nargs, const QueryArg *args);
 extern char *query_result_text(uint64 row, int column);
 extern int64 query_result_int64(uint64 row, int column);	/* 0 for an SQL null */
 extern bool query_result_bool(uint64 row, int column);	/* false for an SQL null */
+extern bool query_result_is_null(uint64 row, int column);
 
 #endif

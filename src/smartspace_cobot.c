@@ -18,6 +18,8 @@
 
 PG_MODULE_MAGIC;
 
+#define ENVIRONMENT_LENGTH_LIMIT 63
+
 PG_FUNCTION_INFO_V1(smartspace_journal_retention);
 PG_FUNCTION_INFO_V1(smartspace_library_version);
 
@@ -25,6 +27,7 @@ void		_PG_init(void);
 
 char	   *smartspace_connect_to = NULL;
 char	   *smartspace_ca_file = NULL;
+char	   *smartspace_environment = NULL;
 int			smartspace_connect_timeout_ms;
 int			smartspace_request_timeout_ms;
 int			smartspace_low_speed_limit;
@@ -34,6 +37,7 @@ int			smartspace_max_connections;
 int			smartspace_max_retries;
 int			smartspace_retry_wait_limit_s;
 int			smartspace_journal_retention_days;
+int			smartspace_run_retention_days;
 
 /*
  * ADDRESS:PORT, where ADDRESS is an IP address or a host name. libcurl splits
@@ -68,6 +72,27 @@ check_connect_to(char **newval, void **extra, GucSource source)
 	return true;
 }
 
+/*
+ * A name of ASCII characters: it is stored as text in databases of any encoding,
+ * and people compare it by eye.
+ */
+static bool
+check_environment(char **newval, void **extra, GucSource source)
+{
+	(void) extra;
+	(void) source;
+
+	if (*newval != NULL &&
+		(strlen(*newval) > ENVIRONMENT_LENGTH_LIMIT ||
+		 (*newval)[strspn(*newval, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")] != '\0'))
+	{
+		GUC_check_errdetail("It must consist of at most %d letters, digits, dots, hyphens and underscores.",
+							ENVIRONMENT_LENGTH_LIMIT);
+		return false;
+	}
+	return true;
+}
+
 void
 _PG_init(void)
 {
@@ -80,6 +105,12 @@ _PG_init(void)
 							   "ADDRESS:PORT to connect to instead of Cobot's; URLs and certificate checks stay the same.",
 							   NULL, &smartspace_connect_to, "",
 							   PGC_SUSET, 0, check_connect_to, NULL, NULL);
+
+	/* What this installation is, for the clone guard. */
+	DefineCustomStringVariable("smartspace_cobot.environment",
+							   "Name of this installation, such as production or staging; an integration works only in the one it is armed for.",
+							   NULL, &smartspace_environment, "",
+							   PGC_SUSET, 0, check_environment, NULL, NULL);
 
 	/* How long to wait. Zero is not "for ever": every wait has an end. */
 	DefineCustomIntVariable("smartspace_cobot.connect_timeout",
@@ -121,6 +152,10 @@ _PG_init(void)
 	DefineCustomIntVariable("smartspace_cobot.journal_retention_days",
 							"How many days the journal of grants is kept; cobot_purge_journal() deletes what is older.",
 							NULL, &smartspace_journal_retention_days, 730, 1, 36500,
+							PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("smartspace_cobot.run_retention_days",
+							"How many days the history of synchronisations is kept; each run deletes what is older.",
+							NULL, &smartspace_run_retention_days, 90, 1, 36500,
 							PGC_SUSET, 0, NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("smartspace_cobot");

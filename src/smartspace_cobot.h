@@ -17,6 +17,7 @@
 /* superuser settings; empty string or NULL means "not set" */
 extern char *smartspace_connect_to; /* "ADDRESS:PORT" instead of the real host */
 extern char *smartspace_ca_file;	/* PEM bundle instead of the system's */
+extern char *smartspace_environment;	/* name of the installation, see home.c */
 
 extern int	smartspace_connect_timeout_ms;
 extern int	smartspace_request_timeout_ms;
@@ -27,5 +28,6 @@ extern int	smartspace_max_connections;
 extern int	smartspace_max_retries;
 extern int	smartspace_retry_wait_limit_s;
 extern int	smartspace_journal_retention_days;
+extern int	smartspace_run_retention_days;
 
 #endif

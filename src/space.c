@@ -19,9 +19,8 @@ text_of(const CobotValue *values, const char *column)
 }
 
 bool
-space_read(CobotCall *call, Space *space, JsonError *error)
+space_read(const cJSON *tree, Space *space, JsonError *error)
 {
-	const cJSON *tree = cobot_answer(call, error);
 	CobotValue *values = palloc(sizeof(CobotValue) * cobot_space_field_count);
 
 	if (tree == NULL ||

@@ -7,7 +7,7 @@
 
 #include "cobot_client.h"
 
-/* Strings live as long as the call they came from. */
+/* Strings live as long as the tree they came from. */
 typedef struct Space
 {
 	const char *id;
@@ -18,8 +18,8 @@ typedef struct Space
 	const char *locale;
 } Space;
 
-/* From an answer with outcome COBOT_OK to cobot_ask_space(). */
-extern bool space_read(CobotCall *call, Space *space, JsonError *error);
+/* From what Cobot answers to cobot_ask_space(). NULL gives false and leaves the error as it is. */
+extern bool space_read(const cJSON *tree, Space *space, JsonError *error);
 
 /*
  * Stores what differs from the integration's row; a time zone that PostgreSQL

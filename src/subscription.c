@@ -157,9 +157,7 @@ subscription_open(Webhooks *webhooks, FunctionCallInfo fcinfo)
 
 	SPI_connect();
 	integration_load(&webhooks->integration, PG_ARGISNULL(0) ? 0 : PG_GETARG_INT64(0), PG_ARGISNULL(0));
-	integration_require_connected(&webhooks->integration);
-	cobot_client_init(&webhooks->client, webhooks->context, webhooks->integration.subdomain,
-					  webhooks->integration.token);
+	integration_open_client(&webhooks->integration, &webhooks->client, webhooks->context);
 	integration_wipe(&webhooks->integration);
 }
 

@@ -1,7 +1,7 @@
 /*
  * sync.c
  *	  One synchronisation as a whole: lock, order of steps, result. Runs in the
- *	  backend that calls cobot_sync(), inside its transaction.
+ *	  backend that calls, inside its transaction.
  *
  * A failure on Cobot's side is a result, not an error: it is recorded, so that
  * state and history are committed, and said in a WARNING. Misuse and cancel
@@ -9,20 +9,18 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
-#include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 
-#include "access.h"
 #include "lock.h"
 #include "query.h"
 #include "sync.h"
 
 PG_FUNCTION_INFO_V1(sync_integration);
+PG_FUNCTION_INFO_V1(sync_preview);
 
 bool
 sync_stop(SyncRun *run, const char *result, const char *reason, const char *hint,
@@ -60,156 +58,138 @@ sync_fail(SyncRun *run, const CobotCall *call)
 	sync_stop(run, answered ? "incomplete" : "failed", reason, cobot_failure_hint(call),
 			  "%s", cobot_failure_message(call));
 	run->detail = cobot_failure_detail(call);
+	run->retry_after_s = call->retry_after_s;
 	return false;
 }
 
-/* The steps that talk to Cobot, and the comparison. False: the run ends here. */
-static bool
-find_out(SyncRun *run, SyncSnapshot *snapshot, SyncPlan *plan)
+/* The time since start, in milliseconds; start becomes now. */
+static double
+lap_ms(instr_time *start)
 {
-	instr_time	started,
-				fetched;
+	instr_time	now,
+				lap;
 
-	INSTR_TIME_SET_CURRENT(started);
-	sync_plan_init(run, plan);
+	INSTR_TIME_SET_CURRENT(now);
+	lap = now;
+	INSTR_TIME_SUBTRACT(lap, *start);
+	*start = now;
+	return INSTR_TIME_GET_MILLISEC(lap);
+}
 
-	bool		complete = sync_fetch(run, snapshot, plan);
+/* The steps that ask Cobot, and the comparison. False: the run ends here. */
+static bool
+find_out(SyncRun *run, SyncSnapshot *snapshot, SyncPlan *plan, instr_time *clock)
+{
+	bool		complete = run->source->fetch(run, snapshot, plan);
 
-	INSTR_TIME_SET_CURRENT(fetched);
-	INSTR_TIME_SUBTRACT(fetched, started);
-	run->fetch_ms = INSTR_TIME_GET_MILLISEC(fetched);
+	run->fetch_ms += lap_ms(clock);
 	if (!complete)
 		return false;
 
-	INSTR_TIME_SET_CURRENT(run->apply_started);
-	if (!sync_compare(run, snapshot, plan))
-		return false;
-
-	if (plan->vanished_count > 0)
+	run->covers_all = !snapshot->partial;
+	if (run->covers_all)
 	{
-		instr_time	asked;
-
-		INSTR_TIME_SET_CURRENT(started);
-		sync_verify_vanished(run, snapshot, plan);
-		INSTR_TIME_SET_CURRENT(asked);
-		INSTR_TIME_SUBTRACT(asked, started);
-		run->fetch_ms += INSTR_TIME_GET_MILLISEC(asked);
-		run->apply_ms -= INSTR_TIME_GET_MILLISEC(asked);
+		run->members_seen = (int) snapshot->members->count;
+		run->plans_seen = snapshot->plans ? (int) snapshot->plans->count : 0;
+		run->fields_seen = snapshot->field_values ? (int) snapshot->field_values->count : 0;
 	}
+	if (snapshot->members && !sync_compare(run, snapshot, plan))
+		return false;
+	run->apply_ms += lap_ms(clock);
+
+	sync_verify(run, snapshot, plan);
+	run->fetch_ms += lap_ms(clock);
 	return true;
 }
 
-/* What happened, for cobot_sync_run.message. */
-static char *
-in_words(const SyncRun *run, const AccessCounts *grants)
-{
-	return psprintf("%d members seen: %d joined, %d left, %d changed; %lld grants given, %lld changed, %lld taken",
-					run->members_seen, run->members_added, run->members_removed, run->members_changed,
-					(long long) grants->given, (long long) grants->changed, (long long) grants->taken);
-}
-
-/* Writes the row of the run and returns it as a composite datum in the caller's context. */
+/* The result of a run as a row, or of a preview as a set. */
 static Datum
-record_run(SyncRun *run, const AccessCounts *grants)
+conclude(SyncRun *run, SyncPlan *plan, bool usable, ReturnSetInfo *preview)
 {
-	QueryArg	problem_args[] = {query_int64(run->integration.id)};
-
-	query_run("SELECT pg_catalog.count(*) FROM smartspace.cobot_problem p"
-			  " WHERE p.integration_id = $1 AND p.severity = 'problem'",
-			  lengthof(problem_args), problem_args);
-
-	int64		problems = query_result_int64(0, 1);
-
-	if (run->result == NULL)
-		run->result = problems > 0 ? "ok_with_problems" : "ok";
-
-	QueryArg	args[] = {
-		query_int64(run->id), query_int64(run->integration.id), query_text(run->result), query_text(run->reason),
-		query_text(run->message ? run->message : in_words(run, grants)),
-		query_int64(run->members_seen), query_int64(run->members_added),
-		query_int64(run->members_changed), query_int64(run->members_removed),
-		query_int64(grants->given), query_int64(grants->changed), query_int64(grants->taken),
-		query_int64(problems), query_int64(run->client.requests), query_int64((int64) run->client.bytes),
-		query_value(FLOAT8OID, Float8GetDatum(run->fetch_ms)),
-		query_value(FLOAT8OID, Float8GetDatum(run->apply_ms)),
-		query_value(TIMESTAMPTZOID, TimestampTzGetDatum(run->started_at)),
-		query_value(TIMESTAMPTZOID, TimestampTzGetDatum(GetCurrentTimestamp())),
-		query_text(GetUserNameFromId(GetSessionUserId(), true))
-	};
-
-	query_run("INSERT INTO smartspace.cobot_sync_run (id, integration_id, result, reason, message,"
-			  " members_seen, members_added, members_changed, members_removed,"
-			  " grants_given, grants_changed, grants_taken, problems, requests, bytes,"
-			  " fetch_ms, apply_ms, started_at, finished_at, run_by)"
-			  " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)"
-			  " RETURNING *", lengthof(args), args);
-	return PointerGetDatum(SPI_returntuple(SPI_tuptable->vals[0], SPI_tuptable->tupdesc));
-}
-
-static void
-warn(const SyncRun *run)
-{
-	const char *verb = strcmp(run->result, "failed") == 0 ? "" : "is ";
-
-	ereport(WARNING,
-			(errcode(ERRCODE_WARNING),
-			 errmsg("synchronisation of \"%s\" %s%s: %s", run->integration.name, verb, run->result, run->message),
-			 run->detail ? errdetail("%s", run->detail) : 0,
-			 run->hint ? errhint("%s", run->hint) : 0));
-}
-
-/* Grants that are made from here on are this run's. */
-static void
-apply(SyncRun *run, SyncSnapshot *snapshot, SyncPlan *plan)
-{
-	access_set_run(run->id);
-	PG_TRY();
+	if (preview)
 	{
-		sync_apply(run, snapshot, plan);
+		sync_show(run, plan, preview);
+		return (Datum) 0;
 	}
-	PG_FINALLY();
-	{
-		access_set_run(0);
-	}
-	PG_END_TRY();
+	/* One member alone proves little about the rest: only trouble is news. */
+	if (run->kind != SYNC_MEMBER || run->reason)
+		integration_report(run->integration.id, run->reason);
+	return sync_record(run, plan, usable);
 }
 
 static Datum
-synchronise(SyncRun *run)
+synchronise(SyncRun *run, ReturnSetInfo *preview)
 {
 	SyncSnapshot snapshot = {0};
 	SyncPlan	plan = {0};
-	AccessCounts before = access_counts();
+	instr_time	clock;
+	Datum		result;
 
-	cobot_client_init(&run->client, run->context, run->integration.subdomain, run->integration.token);
+	INSTR_TIME_SET_CURRENT(clock);
+	if (run->kind != SYNC_INGEST)
+		integration_open_client(&run->integration, &run->client, run->context);
 	integration_wipe(&run->integration);
+	sync_plan_init(run, &plan);
 
-	INSTR_TIME_SET_ZERO(run->apply_started);
-
-	bool		usable = find_out(run, &snapshot, &plan);
+	/* Cobot's limits count for each endpoint; that for one member is another one. */
+	bool		must_wait = run->kind != SYNC_MEMBER && run->kind != SYNC_INGEST && sync_must_wait(run);
+	bool		usable = !must_wait && find_out(run, &snapshot, &plan, &clock);
 
 	if (usable)
-		apply(run, &snapshot, &plan);
-	sync_plan_free(&plan);
-
-	AccessCounts after = access_counts();
-	AccessCounts grants = {
-		.given = after.given - before.given,
-		.changed = after.changed - before.changed,
-		.taken = after.taken - before.taken
-	};
-
-	if (!INSTR_TIME_IS_ZERO(run->apply_started))
 	{
-		instr_time	now;
+		sync_carry_out(run, &snapshot, &plan);
+		if (!run->preview)
+			sync_apply_problems(run, &plan, snapshot.partial);
+	}
+	run->apply_ms += lap_ms(&clock);
+	result = conclude(run, &plan, usable, preview);
+	sync_plan_free(&plan);
+	return result;
+}
 
-		INSTR_TIME_SET_CURRENT(now);
-		INSTR_TIME_SUBTRACT(now, run->apply_started);
-		run->apply_ms += INSTR_TIME_GET_MILLISEC(now);
+/* Another run of the integration is under way. */
+static Datum
+skip(SyncRun *run, ReturnSetInfo *preview)
+{
+	SyncPlan	none = {0};
+
+	sync_stop(run, "skipped_locked", NULL, NULL, "another synchronisation of it is under way");
+	return preview ? (Datum) 0 : sync_record(run, &none, false);
+}
+
+Datum
+sync_run_integration(SyncRun *run, int64 integration, bool is_null, ReturnSetInfo *preview)
+{
+	Datum		result;
+
+	run->started_at = GetCurrentTimestamp();
+	run->preview = preview != NULL;
+	run->retry_after_s = -1;
+	run->released_count = -1;
+	integration_load(&run->integration, integration, is_null);
+	if (run->kind != SYNC_INGEST)
+		integration_require_connected(&run->integration);	/* before a row says there was a run */
+
+	query_run("SELECT pg_catalog.nextval('smartspace.cobot_sync_run_id_seq')", 0, NULL);
+	run->id = query_result_int64(0, 1);
+
+	if (lock_try_run(run->integration.id))
+	{
+		run->context = AllocSetContextCreate(CurrentMemoryContext, "smartspace_cobot run",
+											 ALLOCSET_DEFAULT_SIZES);
+		result = synchronise(run, preview);
+	}
+	else
+	{
+		integration_wipe(&run->integration);
+		result = skip(run, preview);
 	}
 
-	integration_report(run->integration.id, run->reason);
-	return record_run(run, &grants);
+	if (run->reason || (run->preview && run->result))
+		sync_warn(run);
+	if (run->context)
+		MemoryContextDelete(run->context);
+	return result;
 }
 
 /*
@@ -218,36 +198,32 @@ synchronise(SyncRun *run)
 Datum
 sync_integration(PG_FUNCTION_ARGS)
 {
-	SyncRun		run = {.started_at = GetCurrentTimestamp(), .reread = !PG_ARGISNULL(1) && PG_GETARG_BOOL(1)};
+	SyncRun		run = {
+		.kind = SYNC_WHOLE, .source = &sync_from_cobot, .reread = !PG_ARGISNULL(1) && PG_GETARG_BOOL(1)
+	};
 	Datum		result;
 
 	PreventCommandIfReadOnly("cobot_sync()");
-
 	SPI_connect();
-	integration_load(&run.integration, PG_ARGISNULL(0) ? 0 : PG_GETARG_INT64(0), PG_ARGISNULL(0));
-	integration_require_connected(&run.integration);
-
-	query_run("SELECT pg_catalog.nextval('smartspace.cobot_sync_run_id_seq')", 0, NULL);
-	run.id = query_result_int64(0, 1);
-
-	if (lock_try_run(run.integration.id))
-	{
-		run.context = AllocSetContextCreate(CurrentMemoryContext, "smartspace_cobot run",
-											ALLOCSET_DEFAULT_SIZES);
-		result = synchronise(&run);
-		MemoryContextDelete(run.context);
-	}
-	else
-	{
-		AccessCounts none = {0};
-
-		integration_wipe(&run.integration);
-		sync_stop(&run, "skipped_locked", NULL, NULL, "another synchronisation of it is under way");
-		result = record_run(&run, &none);
-	}
-
-	if (run.reason)
-		warn(&run);
+	result = sync_run_integration(&run, PG_ARGISNULL(0) ? 0 : PG_GETARG_INT64(0), PG_ARGISNULL(0), NULL);
 	SPI_finish();
 	PG_RETURN_DATUM(result);
+}
+
+/*
+ * cobot_preview(integration bigint, reread boolean) -> set of the columns of cobot_sync_changes()
+ */
+Datum
+sync_preview(PG_FUNCTION_ARGS)
+{
+	SyncRun		run = {
+		.kind = SYNC_WHOLE, .source = &sync_from_cobot, .reread = !PG_ARGISNULL(1) && PG_GETARG_BOOL(1)
+	};
+
+	PreventCommandIfReadOnly("cobot_preview()");
+	InitMaterializedSRF(fcinfo, 0);
+	SPI_connect();
+	sync_run_integration(&run, PG_ARGISNULL(0) ? 0 : PG_GETARG_INT64(0), PG_ARGISNULL(0), (ReturnSetInfo *) fcinfo->resultinfo);
+	SPI_finish();
+	return (Datum) 0;
 }

@@ -1,35 +1,77 @@
 /*
  * sync.h
- *	  One run: fetch, compare, verify, apply. Shared by the sync_*.c files;
- *	  nobody else needs more than the SQL function.
+ *	  One run: fetch, compare, verify, plan, guard, apply. Shared by the sync_*.c
+ *	  files; nobody else needs more than the SQL functions and sync_member.h.
  *
- *	sync.c			the run as a whole: lock, order of steps, result, warning
+ *	sync.c			the run as a whole: lock, order of steps; cobot_sync, cobot_preview
  *	sync_fetch.c	asks Cobot and yields a snapshot, or says why there is none
+ *	sync_ingest.c	the same from what an outside fetcher brought; cobot_ingest
+ *	sync_member.c	the same for one member; cobot_sync_member
+ *	sync_read.c		from records in JSON to rows
  *	sync_compare.c	what differs from the mirror, as rows; what vanished
+ *	sync_verify.c	evidence: asks by id for who or what is missing in a list
+ *	sync_carry.c	tries the changes out, lets the guard decide, keeps the rest
+ *	sync_guard.c	which removals are held; release and discard
  *	sync_apply.c	writes the rows that differ
+ *	sync_record.c	the row of the run and those of its changes; words and warnings
  *	sync_rows.c		Cobot's records as relations that SQL can use
  */
 #ifndef SMARTSPACE_SYNC_H
 #define SMARTSPACE_SYNC_H
 
+#include "fmgr.h"
+#include "nodes/execnodes.h"
 #include "portability/instr_time.h"
 #include "utils/timestamp.h"
 
+#include "access.h"
 #include "cobot_client.h"
 #include "integration.h"
 #include "space.h"
 #include "sync_rows.h"
 
-/* Vanished memberships asked for by id in one run; the next run goes on. Keeps well below 60 requests a minute. */
+/* Records asked for by id in one run; the next run goes on. Keeps well below 60 requests a minute. */
 #define SYNC_VERIFY_LIMIT 40
 
-typedef struct SyncRun
+typedef enum SyncKind
 {
-	int64		id;				/* of its row in cobot_sync_run */
+	SYNC_WHOLE,
+	SYNC_RELEASE,
+	SYNC_MEMBER,
+	SYNC_INGEST
+} SyncKind;
+
+typedef struct SyncRun SyncRun;
+typedef struct SyncSnapshot SyncSnapshot;
+typedef struct SyncPlan SyncPlan;
+typedef struct SyncMissing SyncMissing;
+typedef struct SyncAnswer SyncAnswer;
+
+/* Where a run's records come from: Cobot, or somebody who asked Cobot. */
+typedef struct SyncSource
+{
+	/* Fills the snapshot. False: nothing to work with, and the run says why. */
+	bool		(*fetch) (SyncRun *run, SyncSnapshot *snapshot, SyncPlan *plan);
+
+	/* Answers for members that a list lacks, in the run's context; those left SYNC_NOT_ASKED are for the next run. */
+	void		(*ask_members) (SyncRun *run, const SyncMissing *missing, int count, SyncAnswer *answers);
+
+	/* The same for custom fields of members whom the list of values lacks. */
+	void		(*ask_fields) (SyncRun *run, const SyncMissing *missing, int count, SyncAnswer *answers);
+} SyncSource;
+
+struct SyncRun
+{
+	int64		id;				/* of its row in cobot_sync_run; 0 for a preview */
+	SyncKind	kind;
+	const SyncSource *source;
+	void	   *source_data;	/* the source's own */
+	int64		releases;		/* SYNC_RELEASE: the run whose held removals shall go through */
+	bool		preview;		/* change nothing */
+	bool		reread;			/* compare also what came unchanged */
 	Integration integration;
 	CobotClient client;
 	MemoryContext context;		/* of the run; answers live here */
-	bool		reread;			/* compare also what came unchanged */
 	TimestampTz started_at;
 	instr_time	apply_started;
 	double		fetch_ms;
@@ -41,42 +83,113 @@ typedef struct SyncRun
 	char	   *message;
 	char	   *detail;			/* for the WARNING; may be NULL */
 	const char *hint;
+	int			retry_after_s;	/* Cobot asks to wait so long; -1: it does not */
+	bool		covers_all;		/* the snapshot was of all members */
+	bool		takes_nothing;	/* the answer contradicts itself: no removal in this run */
 
 	int			members_seen;
+	int			plans_seen;
+	int			fields_seen;
 	int			members_added;
 	int			members_changed;
+	int			members_changed_plan;
 	int			members_removed;
-} SyncRun;
+	int			removals_held;
+	int64		problems;
+	AccessCounts grants;
 
-/* Everything Cobot said in one run: complete and well-formed, or not there at all. */
-typedef struct SyncSnapshot
+	struct SyncRelease *released;	/* what somebody let through; see sync_is_released() */
+	int			released_count; /* -1: not looked up yet */
+};
+
+/* Everything that was said in one run: complete and well-formed, or not there at all. */
+struct SyncSnapshot
 {
+	bool		partial;		/* says nothing about members that are not in it */
+	bool		has_space;
 	Space		space;
-	const JsonArray *plans;
+	const JsonArray *plans;		/* NULL: not asked for */
 	const JsonArray *members;
 	const JsonArray *field_values;	/* NULL: not asked for, or not usable */
-	const char *field_id;		/* Cobot's id of our custom field; NULL without field_values */
+	const char *field_id;		/* Cobot's id of our custom field; NULL: it is found by its label */
+	bool		field_gone;		/* the space has no such field any more */
 	bool		fields_of_nobody;	/* field_values has records that do not say whose they are */
-} SyncSnapshot;
+};
 
-/* A membership of the mirror that Cobot's list does not have any more. */
-typedef struct SyncVanished
+/* A member of the mirror whom a list lacks, or one to ask for. */
+struct SyncMissing
 {
-	int64		id;				/* our own */
 	char	   *cobot_id;
-} SyncVanished;
+	bool		live;			/* has, or will have, access but for this */
+	const JsonElement *record;	/* of the fieldless: in the list of members, with the hash of all that is known */
+	uint64		hash;
+};
+
+typedef enum SyncAnswerKind
+{
+	SYNC_NOT_ASKED,
+	SYNC_DELETED,				/* Cobot does not know it: 404 */
+	SYNC_TOLD,
+	SYNC_FAILED
+} SyncAnswerKind;
+
+struct SyncAnswer
+{
+	SyncAnswerKind kind;
+	JsonElement told;			/* SYNC_TOLD: the record asked for */
+	JsonElement fields;			/* SYNC_TOLD: the member's custom fields; text NULL: not known */
+	const CobotCall *failure;	/* SYNC_FAILED */
+};
+
+typedef enum SyncVerdict
+{
+	SYNC_APPLIED,
+	SYNC_HELD,
+	SYNC_REJECTED,
+	SYNC_RELEASED				/* somebody lets it go through, and evidence is still missing */
+} SyncVerdict;
+
+/* One row of cobot_sync_change to be. */
+typedef struct SyncChange
+{
+	const char *record;			/* "membership", "plan", "space", "custom field" */
+	const char *cobot_id;
+	const char *member;			/* name, for a preview; may be NULL */
+	const char *what;
+	Datum		before;			/* jsonb, or 0 */
+	Datum		after;
+	Datum		gained;			/* bigint[], or 0 */
+	Datum		lost;
+	int			ordinal;		/* of its row in incoming_member or incoming_departed; -1: none */
+	bool		is_removal;
+	bool		released;		/* somebody let it through */
+	bool		field_gone;		/* because the space has no such custom field any more */
+	SyncVerdict verdict;
+	const char *reason;
+	char	   *detail;
+} SyncChange;
 
 /* What a run wants to do. */
-typedef struct SyncPlan
+struct SyncPlan
 {
-	SyncRows   *plans;			/* all of Cobot's list */
-	SyncRows   *members;		/* new, changed, or asked for by id */
-	SyncRows   *problems;
-	SyncVanished *vanished;
+	SyncRows   *plans;			/* incoming_plan: all of the list */
+	SyncRows   *members;		/* incoming_member: new, changed, or asked for by id */
+	SyncRows   *departed;		/* incoming_departed: Cobot deleted them */
+	SyncRows   *problems;		/* incoming_problem */
+	int			ordinals;		/* given to rows of members and departed so far */
+
+	SyncMissing *vanished;		/* in the mirror and not in the list */
 	int			vanished_count;
-	int64	   *departed;		/* our ids of memberships that Cobot deleted */
-	int			departed_count;
-} SyncPlan;
+	SyncMissing *fieldless;		/* in the list, with values before and no record of them now */
+	int			fieldless_count;
+	int			waiting;		/* of both, not asked for in this run */
+
+	SyncChange *change;
+	int			change_count;
+	int			change_limit;
+};
+
+/* ---- sync.c ---- */
 
 /* Sets the outcome of a run that a failed call decides. Always returns false. */
 extern bool sync_fail(SyncRun *run, const CobotCall *call);
@@ -85,27 +198,139 @@ extern bool sync_fail(SyncRun *run, const CobotCall *call);
 extern bool sync_stop(SyncRun *run, const char *result, const char *reason, const char *hint,
 					  const char *message,...) __attribute__((format(printf, 5, 6)));
 
-/* False: nothing to work with, and the run says why. */
-extern bool sync_fetch(SyncRun *run, SyncSnapshot *snapshot, SyncPlan *plan);
+/*
+ * Makes a run of an integration, whose kind and source are set: loads the
+ * integration, takes its lock, and leaves a row in cobot_sync_run, which is
+ * returned as a composite datum in the upper context of the caller's SPI
+ * connection. With preview set it fills that set instead, changes nothing, and
+ * returns 0. Throws for misuse; whatever else goes wrong is a WARNING.
+ */
+extern Datum sync_run_integration(SyncRun *run, int64 integration, bool is_null, ReturnSetInfo *preview);
+
+/* ---- sync_fetch.c ---- */
+
+extern const SyncSource sync_from_cobot;
+
+/* Shared with the other sources. */
+extern bool sync_take_space(SyncRun *run, SyncSnapshot *snapshot, SyncPlan *plan, const cJSON *tree);
+extern void sync_take_values(SyncSnapshot *snapshot, SyncPlan *plan, const JsonArray *values);
+extern void sync_ask_cobot_members(SyncRun *run, const SyncMissing *missing, int count, SyncAnswer *answers);
+extern void sync_ask_cobot_fields(SyncRun *run, const SyncMissing *missing, int count, SyncAnswer *answers);
+
+/* ---- sync_read.c ---- */
+
+/* An element of a list, findable by its id. */
+typedef struct SyncIdEntry
+{
+	const char *id;
+	int			place;			/* in the list */
+} SyncIdEntry;
+
+typedef struct SyncIdIndex
+{
+	SyncIdEntry *entry;			/* in order of id */
+	int			count;
+} SyncIdIndex;
+
+extern SyncIdIndex sync_index_by_id(const JsonArray *array);
+extern const SyncIdEntry *sync_find_entry(const SyncIdIndex *index, const char *id);
+
+/* True if the entry's id stands in the list more than once. */
+extern bool sync_is_doubled(const SyncIdIndex *index, const SyncIdEntry *entry);
+
+/* A member's record and its custom fields, as slices of answers. */
+typedef struct SyncMemberSource
+{
+	const char *id;				/* NULL: the record has none */
+	const char *text;
+	size_t		length;
+	const char *where;			/* for problems: "memberships[17]" */
+	const JsonElement *fields;	/* NULL: none */
+	const char *fields_where;
+	bool		keep_individual;	/* nothing is known about the custom field */
+	bool		asked_by_id;	/* so an end in the past is the end */
+	bool		has_hash;		/* else the record is compared again next time */
+	uint64		hash;
+} SyncMemberSource;
+
+typedef enum SyncRecordState
+{
+	SYNC_UNUSABLE,
+	SYNC_CURRENT,				/* belongs into Cobot's list of members */
+	SYNC_UNCONFIRMED,			/* does not */
+	SYNC_ENDED					/* does not */
+} SyncRecordState;
 
 extern void sync_plan_init(SyncRun *run, SyncPlan *plan);
 extern void sync_plan_free(SyncPlan *plan);
 extern void sync_plan_problem(SyncPlan *plan, const char *problem, const char *record,
 							  const char *cobot_id, const char *detail);
 
+/* Appends a change that needs no row of its own to be written; returns it to be completed. */
+extern SyncChange *sync_plan_change(SyncPlan *plan, const char *record, const char *cobot_id, const char *what);
+
+/* Appends a member's record to the plan, or reports why it cannot be used. */
+extern SyncRecordState sync_read_member(SyncRun *run, const SyncSnapshot *snapshot, SyncPlan *plan,
+										const SyncMemberSource *source);
+
+extern void sync_read_plans(SyncPlan *plan, const JsonArray *array);
+
+/* A membership that Cobot deleted. */
+extern void sync_plan_departed(SyncPlan *plan, const char *cobot_id);
+
+/* ---- sync_compare.c ---- */
+
 /*
  * Compares the snapshot with the mirror and fills the plan. False if the
- * snapshot cannot be true (empty where there were rows, broken records).
+ * snapshot cannot be true (empty where there were rows).
  */
-extern bool sync_compare(SyncRun *run, const SyncSnapshot *snapshot, SyncPlan *plan);
+extern bool sync_compare(SyncRun *run, SyncSnapshot *snapshot, SyncPlan *plan);
+
+/* ---- sync_verify.c ---- */
 
 /*
- * Asks for each vanished membership by id. Those that Cobot deleted or ended
- * are planned as departed; the others stay, and the run is marked incomplete.
+ * Asks for whom and what the lists lack. Members that Cobot deleted or ended are
+ * planned as departed; the others stay, and the run is marked incomplete.
  */
-extern void sync_verify_vanished(SyncRun *run, const SyncSnapshot *snapshot, SyncPlan *plan);
+extern void sync_verify(SyncRun *run, const SyncSnapshot *snapshot, SyncPlan *plan);
 
-/* Writes what differs. */
-extern void sync_apply(SyncRun *run, const SyncSnapshot *snapshot, SyncPlan *plan);
+/* ---- sync_carry.c, sync_guard.c, sync_apply.c ---- */
+
+/* Tries the changes out, lets the guard decide, and keeps what may stay (nothing for a preview). */
+extern void sync_carry_out(SyncRun *run, const SyncSnapshot *snapshot, SyncPlan *plan);
+
+/* Decides which removals are held, with the changes written, before they are kept. */
+extern void sync_guard(SyncRun *run, SyncPlan *plan);
+
+/* True if somebody released this removal of this member. NULL lost: whatever it takes. */
+extern bool sync_is_released(SyncRun *run, const SyncChange *change);
+
+/*
+ * Writes what differs but for the excluded ordinals (integer[]), and gives what
+ * was done as the relation "change". Records that the database refuses become
+ * rejected changes of the plan.
+ */
+extern SyncRows *sync_apply(SyncRun *run, const SyncSnapshot *snapshot, SyncPlan *plan, Datum excluded);
+
+/* The problems of this run replace those of the one before. */
+extern void sync_apply_problems(SyncRun *run, SyncPlan *plan, bool partial);
+
+/* ---- sync_record.c ---- */
+
+/*
+ * Writes the row of the run and those of its changes; gives the former as a
+ * composite datum in the upper context. made_plan: the changes are all there is
+ * to say, so that what earlier runs held is settled.
+ */
+extern Datum sync_record(SyncRun *run, SyncPlan *plan, bool made_plan);
+
+/* True if Cobot asked to be left alone and the time is not over: the run ends here, with nothing sent. */
+extern bool sync_must_wait(SyncRun *run);
+
+/* Puts the changes of a preview into the set that the function returns. */
+extern void sync_show(SyncRun *run, SyncPlan *plan, ReturnSetInfo *result);
+
+/* Says what went wrong to whoever called. */
+extern void sync_warn(const SyncRun *run);
 
 #endif

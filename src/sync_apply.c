@@ -4,20 +4,43 @@
  *	  follow by the statement triggers of access.c.
  *
  * The rows to write stand in the relations incoming_plan, incoming_member and
- * incoming_problem; the text of the statements consists of constants and of
- * column names from the tables in cobot_record.c.
+ * incoming_departed; the text of the statements consists of constants and of
+ * column names from the tables in cobot_record.c. Each statement gives one row
+ * for each record it changed, and these become the relation "change".
+ *
+ * One record that the database refuses (a constraint or trigger of the backend's
+ * own) must not stop the others. All members are written at once; only when that
+ * fails are they halved until the culprits stand alone.
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
 
-#include "lock.h"
 #include "query.h"
 #include "sync.h"
 
-/* "(PREFIXa, PREFIXb, ...)" for all fields. */
+/* The columns of "change", which every statement here returns. */
+static const SyncColumn change_columns[] = {
+	{"record", TEXTOID}, {"ordinal", INT4OID}, {"membership_id", INT8OID}, {"cobot_id", TEXTOID},
+	{"member", TEXTOID}, {"what", TEXTOID}, {"before", JSONBOID}, {"after", JSONBOID},
+	{"live_left", BOOLOID}, {"field_gone", BOOLOID}
+};
+
+/* What the steps below share. */
+typedef struct Application
+{
+	SyncRun    *run;
+	const SyncSnapshot *snapshot;
+	SyncPlan   *plan;
+	Datum		excluded;		/* integer[] of ordinals */
+	SyncRows   *changes;
+} Application;
+
+/* "PREFIXa, PREFIXb, ..." for all fields. */
 static char *
 columns(const char *prefix, const CobotField *fields, int count)
 {
@@ -28,49 +51,99 @@ columns(const char *prefix, const CobotField *fields, int count)
 	return text.data;
 }
 
-/*
- * Locks in the order of lock.h before rows are touched, so that somebody who
- * flips a switch or edits an assignment at the same time waits instead of
- * meeting us half-way.
- */
+/* Appends what the statement just run returned to the changes. */
 static void
-take_locks(SyncRun *run)
+note_changes(Application *application)
 {
-	QueryArg	arg = query_int64(run->integration.id);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		Datum		values[lengthof(change_columns)];
+		bool		nulls[lengthof(change_columns)];
 
-	query_run("SELECT FROM smartspace.cobot_integration WHERE id = $1 FOR NO KEY UPDATE", 1, &arg);
-	lock_identifiers(false);
-	lock_access(run->integration.id);
+		heap_deform_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, values, nulls);
+		sync_rows_add(application->changes, values, nulls, NULL);
+	}
+	SPI_freetuptable(SPI_tuptable);
+}
+
+/* The columns of two rows as JSON that differ: lateral subquery giving before and after. */
+#define DIFFERENT_COLUMNS(OLD, NEW) \
+	" CROSS JOIN LATERAL (SELECT pg_catalog.jsonb_object_agg(b.key, b.value) AS before," \
+	"  pg_catalog.jsonb_object_agg(b.key, " NEW " -> b.key) AS after" \
+	"  FROM pg_catalog.jsonb_each(" OLD ") b WHERE b.value IS DISTINCT FROM " NEW " -> b.key) x"
+
+/* ---- the space and its plans ---- */
+
+/* When the clock moves, everybody's access does. */
+static void
+apply_space(Application *application)
+{
+	SyncRun    *run = application->run;
+	const Space *space = &application->snapshot->space;
+	QueryArg	args[] = {query_int64(run->integration.id), query_text(space->time_zone)};
+
+	if (space->time_zone_known)
+	{
+		query_run("SELECT 'space', NULL::integer, NULL::bigint, COALESCE(i.space_id, i.subdomain), NULL, 'changed',"
+				  " pg_catalog.jsonb_build_object('time_zone', i.time_zone), pg_catalog.jsonb_build_object('time_zone', $2),"
+				  " false, false FROM smartspace.cobot_integration i WHERE i.id = $1 AND i.time_zone <> $2",
+				  lengthof(args), args);
+		note_changes(application);
+	}
+	space_store(run->integration.id, space);
+}
+
+static void
+update_plans(Application *application)
+{
+	QueryArg	arg = query_int64(application->run->integration.id);
+	char	   *names = columns("", cobot_plan_fields, cobot_plan_field_count);
+	char	   *stored = columns("o.", cobot_plan_fields, cobot_plan_field_count);
+	char	   *incoming = columns("r.", cobot_plan_fields, cobot_plan_field_count);
+
+	query_run(psprintf("WITH different AS (SELECT o AS old_row, o.id, r.* FROM incoming_plan r"
+					   "  JOIN smartspace.cobot_plan o ON o.integration_id = $1 AND o.cobot_id = r.cobot_id"
+					   "  WHERE (%s) IS DISTINCT FROM (%s)"
+					   "), written AS ("
+					   " UPDATE smartspace.cobot_plan p SET (%s) = ROW (%s) FROM different r WHERE p.id = r.id"
+					   " RETURNING p.cobot_id, pg_catalog.to_jsonb(r.old_row) AS o, pg_catalog.to_jsonb(p) AS n)"
+					   " SELECT 'plan', NULL::integer, NULL::bigint, w.cobot_id, NULL, 'changed', x.before, x.after, false, false"
+					   " FROM written w" DIFFERENT_COLUMNS("w.o", "w.n"),
+					   stored, incoming, names, incoming), 1, &arg);
+	note_changes(application);
 }
 
 /* Plans of Cobot's list; one that is listed no more stays, since members and assignments refer to it. */
 static void
-apply_plans(SyncRun *run, const SyncSnapshot *snapshot)
+apply_plans(Application *application)
 {
-	int			count = (int) snapshot->plans->count;
-	Datum	   *ids = palloc(sizeof(Datum) * Max(count, 1));
+	const JsonArray *plans = application->snapshot->plans;
+	Datum	   *ids = palloc(sizeof(Datum) * Max(plans->count, 1));
 	int			id_count = 0;
 
-	for (int i = 0; i < count; i++)
-		if (snapshot->plans->element[i].id)
-			ids[id_count++] = CStringGetTextDatum(snapshot->plans->element[i].id);
+	for (size_t i = 0; i < plans->count; i++)
+		if (plans->element[i].id)
+			ids[id_count++] = CStringGetTextDatum(plans->element[i].id);
 
 	QueryArg	args[] = {
-		query_int64(run->integration.id),
+		query_int64(application->run->integration.id),
 		query_value(TEXTARRAYOID, query_text_array(ids, id_count))
 	};
-	char	   *names = columns("", cobot_plan_fields, cobot_plan_field_count);
-	char	   *stored = columns("p.", cobot_plan_fields, cobot_plan_field_count);
-	char	   *incoming = columns("r.", cobot_plan_fields, cobot_plan_field_count);
 
-	query_run(psprintf("UPDATE smartspace.cobot_plan p SET (%s) = ROW (%s) FROM incoming_plan r"
-					   " WHERE p.integration_id = $1 AND p.cobot_id = r.cobot_id"
-					   " AND (%s) IS DISTINCT FROM (%s)", names, incoming, stored, incoming), 1, args);
+	update_plans(application);
 	query_run("UPDATE smartspace.cobot_plan p SET listed = (p.cobot_id = ANY ($2))"
-			  " WHERE p.integration_id = $1 AND p.listed <> (p.cobot_id = ANY ($2))", 2, args);
-	query_run(psprintf("INSERT INTO smartspace.cobot_plan (integration_id, %s)"
-					   " SELECT $1, %s FROM incoming_plan r WHERE NOT EXISTS (SELECT FROM smartspace.cobot_plan p"
-					   "  WHERE p.integration_id = $1 AND p.cobot_id = r.cobot_id)", names, incoming), 1, args);
+			  " WHERE p.integration_id = $1 AND p.listed <> (p.cobot_id = ANY ($2))"
+			  " RETURNING 'plan', NULL::integer, NULL::bigint, p.cobot_id, NULL,"
+			  " CASE WHEN p.listed THEN 'listed' ELSE 'unlisted' END, NULL::jsonb, NULL::jsonb, false, false", 2, args);
+	note_changes(application);
+	query_run(psprintf("INSERT INTO smartspace.cobot_plan AS p (integration_id, %s)"
+					   " SELECT $1, %s FROM incoming_plan r WHERE NOT EXISTS (SELECT FROM smartspace.cobot_plan o"
+					   "  WHERE o.integration_id = $1 AND o.cobot_id = r.cobot_id)"
+					   " RETURNING 'plan', NULL::integer, NULL::bigint, p.cobot_id, NULL, 'listed', NULL::jsonb,"
+					   " pg_catalog.jsonb_build_object('name', p.name), false, false",
+					   columns("", cobot_plan_fields, cobot_plan_field_count),
+					   columns("r.", cobot_plan_fields, cobot_plan_field_count)), 1, args);
+	note_changes(application);
 }
 
 /*
@@ -78,99 +151,262 @@ apply_plans(SyncRun *run, const SyncSnapshot *snapshot)
  * members' copies. It becomes a plan here as well, so that it can be assigned.
  */
 static void
-apply_unlisted_plans(SyncRun *run)
+apply_unlisted_plans(Application *application)
 {
-	QueryArg	arg = query_int64(run->integration.id);
+	QueryArg	args[] = {query_int64(application->run->integration.id), query_value(INT4ARRAYOID, application->excluded)};
 
-	query_run("INSERT INTO smartspace.cobot_plan (integration_id, cobot_id, name, listed)"
+	query_run("INSERT INTO smartspace.cobot_plan AS p (integration_id, cobot_id, name, listed)"
 			  " SELECT DISTINCT ON (r.parent_plan_id) $1, r.parent_plan_id, r.plan_name, false"
-			  " FROM incoming_member r WHERE r.parent_plan_id IS NOT NULL"
-			  " AND NOT EXISTS (SELECT FROM smartspace.cobot_plan p"
-			  "  WHERE p.integration_id = $1 AND p.cobot_id = r.parent_plan_id)"
-			  " ORDER BY r.parent_plan_id, r.plan_name", 1, &arg);
+			  " FROM incoming_member r WHERE r.parent_plan_id IS NOT NULL AND r.ordinal <> ALL ($2)"
+			  " AND NOT EXISTS (SELECT FROM smartspace.cobot_plan o"
+			  "  WHERE o.integration_id = $1 AND o.cobot_id = r.parent_plan_id)"
+			  " ORDER BY r.parent_plan_id, r.plan_name"
+			  " RETURNING 'plan', NULL::integer, NULL::bigint, p.cobot_id, NULL, 'unlisted', NULL::jsonb,"
+			  " pg_catalog.jsonb_build_object('name', p.name), false, false", lengthof(args), args);
+	note_changes(application);
 }
 
-/* Members that are known: the row is written if a column or the hash differs. */
+/* ---- members ---- */
+
+/*
+ * Members that are known: the row is written if a column or the hash differs. Who
+ * was erased and has not come back stays as they are.
+ */
 static void
-update_members(SyncRun *run)
+update_members(Application *application, QueryArg *args, int nargs)
 {
-	QueryArg	arg = query_int64(run->integration.id);
 	char	   *names = columns("", cobot_membership_fields, cobot_membership_field_count);
-	char	   *incoming = columns("d.", cobot_membership_fields, cobot_membership_field_count);
+	char	   *stored = columns("o.", cobot_membership_fields, cobot_membership_field_count);
 
 	query_run(psprintf("WITH different AS ("
-					   " SELECT r.*, o.id AS id, p.id AS plan_id,"
+					   " SELECT r.*, o AS old_row, o.id AS id, o.plan_id AS old_plan_id, p.id AS plan_id,"
+					   "  o.individual_access AS old_individual,"
 					   "  CASE WHEN r.keep_individual THEN o.individual_access ELSE r.individual_access END AS individual,"
 					   "  CASE WHEN r.has_ended THEN COALESCE(o.departed_at, pg_catalog.now()) END AS departed,"
 					   "  o.departed_at IS NOT NULL AND NOT r.has_ended AS returned,"
 					   "  o.departed_at IS NULL AND r.has_ended AS departs,"
+					   "  COALESCE(pg_catalog.upper(smartspace.cobot_access_range(o.confirmed_at, o.starts_at, o.canceled_to, i.time_zone))"
+					   "   > pg_catalog.now(), o.confirmed_at IS NOT NULL AND o.canceled_to IS NULL) AS live,"
 					   "  (%s, o.plan_id, o.individual_access) IS DISTINCT FROM"
 					   "  (%s, p.id, CASE WHEN r.keep_individual THEN o.individual_access ELSE r.individual_access END) AS differs"
 					   " FROM incoming_member r"
 					   " JOIN smartspace.cobot_membership o ON o.integration_id = $1 AND o.cobot_id = r.cobot_id"
+					   " JOIN smartspace.cobot_integration i ON i.id = o.integration_id"
 					   " LEFT JOIN smartspace.cobot_plan p ON p.integration_id = $1 AND p.cobot_id = r.parent_plan_id"
+					   " WHERE r.ordinal BETWEEN $2 AND $3 AND r.ordinal <> ALL ($4)"
+					   " AND NOT (o.erased_at IS NOT NULL AND r.has_ended)"
 					   "), written AS ("
 					   " UPDATE smartspace.cobot_membership m"
-					   " SET (%s, plan_id, individual_access, departed_at, source_hash)"
-					   " = ROW (%s, d.plan_id, d.individual, d.departed, d.source_hash)"
+					   " SET (%s, plan_id, individual_access, departed_at, source_hash, erased_at)"
+					   " = ROW (%s, d.plan_id, d.individual, d.departed, d.source_hash, NULL)"
 					   " FROM different d WHERE m.id = d.id"
 					   " AND (d.differs OR d.returned OR d.departs OR d.source_hash IS NOT NULL AND m.source_hash IS DISTINCT FROM d.source_hash)"
-					   " RETURNING d.returned, d.departs, d.differs)"
-					   " SELECT pg_catalog.count(*) FILTER (WHERE w.returned),"
-					   " pg_catalog.count(*) FILTER (WHERE w.departs),"
-					   " pg_catalog.count(*) FILTER (WHERE w.differs AND NOT w.returned AND NOT w.departs) FROM written w",
-					   columns("o.", cobot_membership_fields, cobot_membership_field_count),
-					   columns("r.", cobot_membership_fields, cobot_membership_field_count),
-					   names, incoming), 1, &arg);
-	run->members_added += (int) query_result_int64(0, 1);
-	run->members_removed += (int) query_result_int64(0, 2);
-	run->members_changed += (int) query_result_int64(0, 3);
+					   " RETURNING m.id, d.ordinal, m.cobot_id, m.name, d.differs, d.returned, d.departs, d.live, d.field_gone,"
+					   "  d.plan_id IS DISTINCT FROM d.old_plan_id AS other_plan,"
+					   "  d.old_individual IS NOT NULL AND d.individual IS NULL AS individual_lost,"
+					   "  d.old_row, m AS new_row)"
+					   " SELECT 'membership', w.ordinal, w.id, w.cobot_id, w.name,"
+					   " CASE WHEN w.returned THEN 'returned' WHEN w.departs THEN 'left'"
+					   "  WHEN w.other_plan THEN 'changed_plan' ELSE 'changed' END,"
+					   " x.before, x.after, w.departs AND w.live, w.field_gone AND w.individual_lost"
+					   " FROM (SELECT *, pg_catalog.to_jsonb(old_row) - 'source_hash' AS o, pg_catalog.to_jsonb(new_row) - 'source_hash' AS n"
+					   "  FROM written WHERE differs OR returned OR departs) w"
+					   DIFFERENT_COLUMNS("w.o", "w.n")
+					   " ORDER BY w.ordinal",
+					   stored, columns("r.", cobot_membership_fields, cobot_membership_field_count),
+					   names, columns("d.", cobot_membership_fields, cobot_membership_field_count)), nargs, args);
+	note_changes(application);
 }
 
+/* Who is new. A former or unconfirmed member whom nobody here knows is none of our business. */
 static void
-insert_members(SyncRun *run)
+insert_members(Application *application, QueryArg *args, int nargs)
 {
-	QueryArg	arg = query_int64(run->integration.id);
-
-	run->members_added += (int)
-		query_run(psprintf("INSERT INTO smartspace.cobot_membership"
-						   " (integration_id, %s, plan_id, individual_access, source_hash)"
-						   " SELECT $1, %s, p.id, r.individual_access, r.source_hash"
-						   " FROM incoming_member r"
-						   " LEFT JOIN smartspace.cobot_plan p ON p.integration_id = $1 AND p.cobot_id = r.parent_plan_id"
-						   " WHERE NOT EXISTS (SELECT FROM smartspace.cobot_membership m"
-						   "  WHERE m.integration_id = $1 AND m.cobot_id = r.cobot_id)",
-						   columns("", cobot_membership_fields, cobot_membership_field_count),
-						   columns("r.", cobot_membership_fields, cobot_membership_field_count)), 1, &arg);
+	query_run(psprintf("WITH written AS ("
+					   " INSERT INTO smartspace.cobot_membership AS m"
+					   " (integration_id, %s, plan_id, individual_access, source_hash)"
+					   " SELECT $1, %s, p.id, r.individual_access, r.source_hash"
+					   " FROM incoming_member r"
+					   " LEFT JOIN smartspace.cobot_plan p ON p.integration_id = $1 AND p.cobot_id = r.parent_plan_id"
+					   " WHERE r.ordinal BETWEEN $2 AND $3 AND r.ordinal <> ALL ($4) AND NOT r.has_ended"
+					   " AND (r.confirmed_at IS NOT NULL OR r.source_hash IS NOT NULL)"
+					   " AND NOT EXISTS (SELECT FROM smartspace.cobot_membership o"
+					   "  WHERE o.integration_id = $1 AND o.cobot_id = r.cobot_id)"
+					   " RETURNING m.id, m.cobot_id, m.name, m.plan_name, m.starts_at, m.canceled_to, m.individual_access)"
+					   " SELECT 'membership', r.ordinal, w.id, w.cobot_id, w.name, 'joined', NULL::jsonb,"
+					   " pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object('plan_name', w.plan_name, 'starts_at', w.starts_at,"
+					   "  'canceled_to', w.canceled_to, 'individual_access', w.individual_access)), false, false"
+					   " FROM written w JOIN incoming_member r ON r.cobot_id = w.cobot_id ORDER BY r.ordinal",
+					   columns("", cobot_membership_fields, cobot_membership_field_count),
+					   columns("r.", cobot_membership_fields, cobot_membership_field_count)), nargs, args);
+	note_changes(application);
 }
 
 /* Memberships that Cobot deleted: the row and its id stay, the access goes. */
 static void
-suspend_departed(SyncRun *run, const SyncPlan *plan)
+suspend_departed(Application *application, QueryArg *args, int nargs)
 {
-	Datum	   *ids = palloc(sizeof(Datum) * plan->departed_count);
-
-	for (int i = 0; i < plan->departed_count; i++)
-		ids[i] = Int64GetDatum(plan->departed[i]);
-
-	QueryArg	arg = query_value(INT8ARRAYOID,
-								  PointerGetDatum(construct_array(ids, plan->departed_count, INT8OID,
-																  sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE)));
-
-	run->members_removed += (int)
-		query_run("UPDATE smartspace.cobot_membership SET departed_at = pg_catalog.now(), source_hash = NULL"
-				  " WHERE id = ANY ($1) AND departed_at IS NULL", 1, &arg);
+	query_run("WITH gone AS (SELECT r.ordinal, o.id,"
+			  "  COALESCE(pg_catalog.upper(smartspace.cobot_access_range(o.confirmed_at, o.starts_at, o.canceled_to, i.time_zone))"
+			  "   > pg_catalog.now(), o.confirmed_at IS NOT NULL AND o.canceled_to IS NULL) AS live"
+			  " FROM incoming_departed r"
+			  " JOIN smartspace.cobot_membership o ON o.integration_id = $1 AND o.cobot_id = r.cobot_id AND o.departed_at IS NULL"
+			  " JOIN smartspace.cobot_integration i ON i.id = o.integration_id"
+			  " WHERE r.ordinal BETWEEN $2 AND $3 AND r.ordinal <> ALL ($4))"
+			  " UPDATE smartspace.cobot_membership m SET departed_at = pg_catalog.now(), source_hash = NULL"
+			  " FROM gone g WHERE m.id = g.id"
+			  " RETURNING 'membership', g.ordinal, m.id, m.cobot_id, m.name, 'left', NULL::jsonb,"
+			  " pg_catalog.jsonb_build_object('departed_at', m.departed_at), g.live, false", nargs, args);
+	note_changes(application);
 }
 
-/* The problems of this run replace those of the one before; a problem that lasts keeps its "since". */
 static void
-apply_problems(SyncRun *run)
+write_range(Application *application, int from, int to)
 {
-	QueryArg	arg = query_int64(run->integration.id);
+	QueryArg	args[] = {
+		query_int64(application->run->integration.id),
+		query_value(INT4OID, Int32GetDatum(from)), query_value(INT4OID, Int32GetDatum(to)),
+		query_value(INT4ARRAYOID, application->excluded)
+	};
 
+	if (application->plan->members->count > 0)
+	{
+		update_members(application, args, lengthof(args));
+		insert_members(application, args, lengthof(args));
+	}
+	if (application->plan->departed->count > 0)
+		suspend_departed(application, args, lengthof(args));
+}
+
+/* ---- one bad record ---- */
+
+/*
+ * Errors that a record can be blamed for: its data, constraints, limits, and what
+ * triggers of the backend raise. Everything else (cancel, deadlock, lack of
+ * memory or of disk) ends the run.
+ */
+static bool
+blames_record(int sqlstate)
+{
+	switch (ERRCODE_TO_CATEGORY(sqlstate))
+	{
+		case ERRCODE_DATA_EXCEPTION:
+		case ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION:
+		case ERRCODE_PROGRAM_LIMIT_EXCEEDED:
+		case ERRCODE_PLPGSQL_ERROR:
+		case ERRCODE_EXTERNAL_ROUTINE_EXCEPTION:
+		case ERRCODE_WITH_CHECK_OPTION_VIOLATION:
+			return true;
+	}
+	return false;
+}
+
+/* The Cobot id of the row with this ordinal, in either relation. */
+static char *
+id_of(int ordinal)
+{
+	QueryArg	arg = query_value(INT4OID, Int32GetDatum(ordinal));
+
+	query_run("SELECT r.cobot_id FROM incoming_member r WHERE r.ordinal = $1"
+			  " UNION ALL SELECT d.cobot_id FROM incoming_departed d WHERE d.ordinal = $1", 1, &arg);
+	return query_result_text(0, 1);
+}
+
+static void
+reject(Application *application, int ordinal, const ErrorData *error)
+{
+	char	   *cobot_id = id_of(ordinal);
+	char	   *detail = psprintf("the database refuses the record: %s (SQLSTATE %s)",
+								  error->message, unpack_sql_state(error->sqlerrcode));
+	SyncChange *change = sync_plan_change(application->plan, "membership", cobot_id, "unusable");
+
+	change->ordinal = ordinal;
+	change->verdict = SYNC_REJECTED;
+	change->reason = "bad_record";
+	change->detail = MemoryContextStrdup(application->run->context, detail);
+	sync_plan_problem(application->plan, "bad_record", "membership", cobot_id, detail);
+}
+
+/* Writes the rows from..to, or as many of them as the database takes. */
+static void
+apply_range(Application *application, int from, int to)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	SyncRows   *before = application->changes;
+	ErrorData  *volatile error = NULL;
+
+	if (from > to)
+		return;
+
+	/* What a failed attempt notes must vanish with it. */
+	application->changes = sync_rows_create("change", change_columns, lengthof(change_columns), NULL, 0);
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		write_range(application, from, to);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(application->run->context);
+		error = CopyErrorData();
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	if (error == NULL)
+		ReleaseCurrentSubTransaction();
+	else
+		RollbackAndReleaseCurrentSubTransaction();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	if (error != NULL && !blames_record(error->sqlerrcode))
+		ReThrowError(error);
+
+	SyncRows   *noted = application->changes;
+
+	application->changes = before;
+	if (error == NULL)
+		sync_rows_append(before, noted);
+	sync_rows_free(noted);
+	if (error != NULL && from == to)
+		reject(application, from, error);
+	else if (error != NULL)
+	{
+		apply_range(application, from, from + (to - from) / 2);
+		apply_range(application, from + (to - from) / 2 + 1, to);
+	}
+}
+
+SyncRows *
+sync_apply(SyncRun *run, const SyncSnapshot *snapshot, SyncPlan *plan, Datum excluded)
+{
+	Application application = {
+		.run = run, .snapshot = snapshot, .plan = plan, .excluded = excluded,
+		.changes = sync_rows_create("change", change_columns, lengthof(change_columns), NULL, 0)
+	};
+
+	if (snapshot->has_space)
+		apply_space(&application);
+	if (snapshot->plans)
+		apply_plans(&application);
+	if (plan->members->count > 0)
+		apply_unlisted_plans(&application);
+	apply_range(&application, 0, plan->ordinals - 1);
+	return application.changes;
+}
+
+void
+sync_apply_problems(SyncRun *run, SyncPlan *plan, bool partial)
+{
+	QueryArg	args[] = {query_int64(run->integration.id), query_bool(!partial)};
+
+	sync_rows_register(plan->problems);
 	query_run("DELETE FROM smartspace.cobot_record_problem p WHERE p.integration_id = $1"
 			  " AND NOT EXISTS (SELECT FROM incoming_problem r WHERE (r.problem, r.record, r.cobot_id)"
-			  "  = (p.problem, p.record, p.cobot_id))", 1, &arg);
+			  "  = (p.problem, p.record, p.cobot_id))"
+			  " AND ($2 OR p.record = 'membership' AND p.cobot_id IN (SELECT m.cobot_id FROM incoming_member m"
+			  "  UNION ALL SELECT d.cobot_id FROM incoming_departed d))", lengthof(args), args);
 	query_run("INSERT INTO smartspace.cobot_record_problem AS p (integration_id, problem, record, cobot_id, detail)"
 			  " SELECT DISTINCT ON (r.problem, r.record, r.cobot_id) $1, r.problem, r.record, r.cobot_id, r.detail"
 			  " FROM incoming_problem r WHERE NOT EXISTS (SELECT FROM smartspace.cobot_record_problem o"
@@ -178,32 +414,5 @@ apply_problems(SyncRun *run)
 			  "  = ($1, r.problem, r.record, r.cobot_id, r.detail))"
 			  " ORDER BY r.problem, r.record, r.cobot_id, r.detail"
 			  " ON CONFLICT ON CONSTRAINT cobot_record_problem_pkey DO UPDATE SET detail = excluded.detail"
-			  " WHERE p.detail <> excluded.detail", 1, &arg);
-}
-
-void
-sync_apply(SyncRun *run, const SyncSnapshot *snapshot, SyncPlan *plan)
-{
-	bool		zone_moved = snapshot->space.time_zone_known &&
-		(run->integration.time_zone == NULL ||
-		 strcmp(run->integration.time_zone, snapshot->space.time_zone) != 0);
-
-	sync_rows_register(plan->plans);
-	sync_rows_register(plan->members);
-	sync_rows_register(plan->problems);
-
-	if (plan->members->count > 0 || plan->departed_count > 0 || zone_moved)
-		take_locks(run);
-
-	space_store(run->integration.id, &snapshot->space);
-	apply_plans(run, snapshot);
-	if (plan->members->count > 0)
-	{
-		apply_unlisted_plans(run);
-		update_members(run);
-		insert_members(run);
-	}
-	if (plan->departed_count > 0)
-		suspend_departed(run, plan);
-	apply_problems(run);
+			  " WHERE p.detail <> excluded.detail", 1, args);
 }

@@ -26,7 +26,7 @@ report_duplicate_labels(const CustomFieldList *list, SyncPlan *plan)
 
 /* Facts: definitions belong to the space; labels need not be unique. */
 static const char *
-find_field(CobotCall *definitions, SyncPlan *plan)
+find_field(CobotCall *definitions, SyncSnapshot *snapshot, SyncPlan *plan)
 {
 	CustomFieldList list;
 	JsonError	error;
@@ -44,6 +44,7 @@ find_field(CobotCall *definitions, SyncPlan *plan)
 
 	if (matches == 1)
 		return custom_field_id(&list, INTEGRATION_FIELD_LABEL);
+	snapshot->field_gone = matches == 0;
 	if (matches == 0)
 		sync_plan_problem(plan, "custom_field_missing", "custom field", INTEGRATION_FIELD_LABEL,
 						  "The space has no custom field of this name.");
@@ -54,15 +55,16 @@ find_field(CobotCall *definitions, SyncPlan *plan)
 }
 
 /*
- * Records of values that do not say whose they are. They may be anybody's, so
- * whoever seems to have no values keeps what they had.
+ * Takes the list of values. Some of its records may not say whose they are: they
+ * may be anybody's, so whoever seems to have no values keeps what they had.
  */
-static void
-report_fields_of_nobody(SyncSnapshot *snapshot, SyncPlan *plan)
+void
+sync_take_values(SyncSnapshot *snapshot, SyncPlan *plan, const JsonArray *values)
 {
-	for (size_t i = 0; i < snapshot->field_values->count; i++)
+	snapshot->field_values = values;
+	for (size_t i = 0; i < values->count; i++)
 	{
-		const char *id = snapshot->field_values->element[i].id;
+		const char *id = values->element[i].id;
 
 		if (id == NULL || id[0] == '\0')
 		{
@@ -94,21 +96,18 @@ take_fields(SyncRun *run, SyncSnapshot *snapshot, SyncPlan *plan, CobotCall **ca
 			return sync_fail(run, calls[i]);
 	}
 
-	snapshot->field_id = find_field(calls[0], plan);
+	snapshot->field_id = find_field(calls[0], snapshot, plan);
 	if (snapshot->field_id)
-	{
-		snapshot->field_values = &calls[1]->elements;
-		report_fields_of_nobody(snapshot, plan);
-	}
+		sync_take_values(snapshot, plan, &calls[1]->elements);
 	return true;
 }
 
-static bool
-take_space(SyncRun *run, SyncSnapshot *snapshot, SyncPlan *plan, CobotCall *call)
+bool
+sync_take_space(SyncRun *run, SyncSnapshot *snapshot, SyncPlan *plan, const cJSON *tree)
 {
 	JsonError	error;
 
-	if (!space_read(call, &snapshot->space, &error))
+	if (!space_read(tree, &snapshot->space, &error))
 		return sync_stop(run, "incomplete", "bad_answer",
 						 "If it goes on, report it to Cobot together with the time of the run.",
 						 "the details of space \"%s\" cannot be used: %s %s",
@@ -120,6 +119,7 @@ take_space(SyncRun *run, SyncSnapshot *snapshot, SyncPlan *plan, CobotCall *call
 						 "the subdomain \"%s\" belongs to another space now: \"%s\"",
 						 run->integration.subdomain, snapshot->space.name ? snapshot->space.name : "");
 
+	snapshot->has_space = true;
 	if (!snapshot->space.time_zone_known)
 		sync_plan_problem(plan, "bad_record", "space", snapshot->space.id,
 						  psprintf("time_zone_name is \"%s\", which PostgreSQL does not know; the zone before it stays in force.",
@@ -127,11 +127,12 @@ take_space(SyncRun *run, SyncSnapshot *snapshot, SyncPlan *plan, CobotCall *call
 	return true;
 }
 
-bool
-sync_fetch(SyncRun *run, SyncSnapshot *snapshot, SyncPlan *plan)
+static bool
+fetch(SyncRun *run, SyncSnapshot *snapshot, SyncPlan *plan)
 {
 	CobotCall  *calls[5];
 	int			count = 3;
+	JsonError	error;
 
 	calls[0] = cobot_ask_space(&run->client);
 	calls[1] = cobot_ask_plans(&run->client);
@@ -148,11 +149,68 @@ sync_fetch(SyncRun *run, SyncSnapshot *snapshot, SyncPlan *plan)
 
 	if (failure)
 		return sync_fail(run, failure);
-	if (!take_space(run, snapshot, plan, calls[0]))
+
+	const cJSON *tree = cobot_answer(calls[0], &error);
+
+	if (!sync_take_space(run, snapshot, plan, tree))
 		return false;
 
 	snapshot->plans = &calls[1]->elements;
 	snapshot->members = &calls[2]->elements;
-	run->members_seen = (int) snapshot->members->count;
 	return count == 3 || take_fields(run, snapshot, plan, &calls[3]);
 }
+
+/* ---- by id ---- */
+
+/* The body of a call that ended well, as the record of somebody. */
+static JsonElement
+told_by(const CobotCall *call)
+{
+	return (JsonElement) {.text = call->request->response, .length = call->request->response_length};
+}
+
+void
+sync_ask_cobot_members(SyncRun *run, const SyncMissing *missing, int count, SyncAnswer *answers)
+{
+	int			asked = Min(count, SYNC_VERIFY_LIMIT);
+	CobotCall **calls = palloc(sizeof(CobotCall *) * Max(asked, 1));
+
+	for (int i = 0; i < asked; i++)
+		calls[i] = cobot_ask_membership(&run->client, missing[i].cobot_id);
+	cobot_perform(calls, asked);
+
+	for (int i = 0; i < asked; i++)
+	{
+		if (calls[i]->outcome == COBOT_NOT_FOUND)
+			answers[i].kind = SYNC_DELETED;
+		else if (calls[i]->outcome != COBOT_OK)
+			answers[i] = (SyncAnswer) {.kind = SYNC_FAILED, .failure = calls[i]};
+		else
+			answers[i] = (SyncAnswer) {.kind = SYNC_TOLD, .told = told_by(calls[i])};
+	}
+}
+
+void
+sync_ask_cobot_fields(SyncRun *run, const SyncMissing *missing, int count, SyncAnswer *answers)
+{
+	int			asked = Min(count, SYNC_VERIFY_LIMIT);
+	CobotCall **calls = palloc(sizeof(CobotCall *) * Max(asked, 1));
+
+	for (int i = 0; i < asked; i++)
+		calls[i] = cobot_ask_member_fields(&run->client, missing[i].cobot_id);
+	cobot_perform(calls, asked);
+
+	for (int i = 0; i < asked; i++)
+	{
+		if (calls[i]->outcome != COBOT_OK)
+			answers[i] = (SyncAnswer) {.kind = SYNC_FAILED, .failure = calls[i]};
+		else
+			answers[i] = (SyncAnswer) {.kind = SYNC_TOLD, .fields = told_by(calls[i])};
+	}
+}
+
+const SyncSource sync_from_cobot = {
+	.fetch = fetch,
+	.ask_members = sync_ask_cobot_members,
+	.ask_fields = sync_ask_cobot_fields
+};

@@ -7,6 +7,7 @@
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/date.h"
@@ -137,6 +138,17 @@ sync_rows_add(SyncRows *rows, const Datum *values, const bool *nulls, const Cobo
 	}
 	tuplestore_putvalues(rows->store, rows->tupdesc, row_values, row_nulls);
 	rows->count++;
+}
+
+void
+sync_rows_append(SyncRows *rows, SyncRows *more)
+{
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(more->tupdesc, &TTSOpsMinimalTuple);
+
+	while (tuplestore_gettupleslot(more->store, true, false, slot))
+		tuplestore_puttupleslot(rows->store, slot);
+	ExecDropSingleTupleTableSlot(slot);
+	rows->count += more->count;
 }
 
 void

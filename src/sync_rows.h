@@ -47,6 +47,9 @@ extern SyncRows *sync_rows_create(const char *name, const SyncColumn *columns, i
 extern void sync_rows_add(SyncRows *rows, const Datum *values, const bool *nulls,
 						  const CobotValue *record);
 
+/* Appends the rows of another relation with the same columns, which has not been read before. */
+extern void sync_rows_append(SyncRows *rows, SyncRows *more);
+
 /*
  * Makes the relation visible to the SPI statements that follow; rows cannot be
  * added any more after the first of them ran.

@@ -17,6 +17,13 @@ AS 'MODULE_PATHNAME', 'connect_token';
 COMMENT ON FUNCTION smartspace.cobot_connect_token(bigint, text) IS
 'connects an integration with an access token of one of the space''s admins: checks it, swaps it for a space token that survives the admin, and reads the space; asks Cobot';
 
+CREATE FUNCTION smartspace.cobot_arm(integration bigint)
+RETURNS text
+LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'integration_arm';
+COMMENT ON FUNCTION smartspace.cobot_arm(bigint) IS
+'lets an integration ask Cobot from this cluster, this database and this smartspace_cobot.environment, and from no other copy of its row; says what it is armed for now and was before';
+
 CREATE FUNCTION smartspace.cobot_ensure_custom_field(integration bigint)
 RETURNS text
 LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -30,6 +37,28 @@ LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET j
 AS 'MODULE_PATHNAME', 'sync_integration';
 COMMENT ON FUNCTION smartspace.cobot_sync(bigint, boolean) IS
 'synchronises one integration with Cobot now and returns the run; reread => true compares also the records that Cobot sent unchanged';
+
+CREATE FUNCTION smartspace.cobot_preview(integration bigint, reread boolean DEFAULT false)
+RETURNS TABLE (member text, record text, what text, before jsonb, after jsonb, gains text[], loses text[],
+	verdict text, reason text, detail text, membership_id bigint, cobot_id text)
+LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off
+AS 'MODULE_PATHNAME', 'sync_preview';
+COMMENT ON FUNCTION smartspace.cobot_preview(bigint, boolean) IS
+'what cobot_sync() would do now, record by record, with the user groups that each member would gain or lose and what would be held; asks Cobot, and changes nothing';
+
+CREATE FUNCTION smartspace.cobot_release(run bigint)
+RETURNS smartspace.cobot_sync_run
+LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off
+AS 'MODULE_PATHNAME', 'sync_release_run';
+COMMENT ON FUNCTION smartspace.cobot_release(bigint) IS
+'lets the removals that a run holds go through, as far as Cobot still says so: synchronises now and returns that run';
+
+CREATE FUNCTION smartspace.cobot_discard(run bigint)
+RETURNS bigint
+LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'sync_discard_run';
+COMMENT ON FUNCTION smartspace.cobot_discard(bigint) IS
+'drops what a run holds and returns how many changes that were; the next synchronisation compares afresh, and holds again what is still too much';
 
 CREATE FUNCTION smartspace.cobot_library_version(OUT library text, OUT http text)
 LANGUAGE c STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp

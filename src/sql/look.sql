@@ -13,6 +13,13 @@ FROM (SELECT greatest(0, extract(epoch FROM statement_timestamp() - moment)::big
 $$;
 COMMENT ON FUNCTION smartspace.cobot_ago(timestamptz) IS 'how long ago, in words';
 
+CREATE FUNCTION smartspace.cobot_is_home(armed_system bigint, armed_database oid, armed_environment text)
+RETURNS boolean
+LANGUAGE c STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'home_cobot_is_home';
+COMMENT ON FUNCTION smartspace.cobot_is_home(bigint, oid, text) IS
+'are these columns of cobot_integration those of this cluster, this database and this smartspace_cobot.environment; if not, Cobot is asked nothing';
+
 CREATE VIEW smartspace.access_now AS
 SELECT m.id AS membership_id, m.name AS member, m.email, m.user_id, m.integration_id,
 	g.id AS user_group_id, g.name AS user_group, g.external_identifier, a.source,
@@ -128,11 +135,12 @@ COMMENT ON COLUMN smartspace.cobot_problem.since IS 'when it was first seen, whe
 
 CREATE VIEW smartspace.cobot_status AS
 SELECT i.id AS integration_id, i.name, i.subdomain, s.state,
-	coalesce(i.state_reason, last.reason) AS reason,
-	CASE s.state
-		WHEN 'new' THEN 'not connected yet'
-		WHEN 'paused' THEN 'paused'
-		WHEN 'disconnected' THEN 'disconnected; members keep the access they have until their own last day'
+	CASE WHEN h.is_home THEN coalesce(i.state_reason, last.reason) ELSE 'foreign_database' END AS reason,
+	CASE WHEN NOT h.is_home THEN 'not armed for this database, so Cobot is asked nothing and members keep the access they have until their own last day;'
+			|| format(' to ask Cobot from here, run SELECT smartspace.cobot_arm(%s)', i.id)
+		WHEN s.state = 'new' THEN 'not connected yet'
+		WHEN s.state = 'paused' THEN 'paused'
+		WHEN s.state = 'disconnected' THEN 'disconnected; members keep the access they have until their own last day'
 		ELSE format('%s: %s members, %s with access now', coalesce(i.space_name, i.subdomain), m.members, m.with_access)
 			|| CASE WHEN good.finished_at IS NULL THEN '; not synchronised yet'
 				ELSE '; synchronised ' || smartspace.cobot_ago(good.finished_at) END
@@ -143,6 +151,7 @@ SELECT i.id AS integration_id, i.name, i.subdomain, s.state,
 	m.members, m.with_access, p.problems,
 	good.finished_at AS last_good_at, last.id AS last_run, last.result AS last_result
 FROM smartspace.cobot_integration i
+	CROSS JOIN LATERAL smartspace.cobot_is_home(i.armed_system, i.armed_database, i.armed_environment) AS h (is_home)
 	CROSS JOIN LATERAL (SELECT CASE WHEN i.state IN ('connected', 'degraded')
 			AND NOT EXISTS (SELECT FROM smartspace.cobot_secret c WHERE c.integration_id = i.id AND c.token IS NOT NULL)
 			THEN 'disconnected' ELSE i.state END AS state) s
@@ -159,6 +168,7 @@ FROM smartspace.cobot_integration i
 
 COMMENT ON VIEW smartspace.cobot_status IS 'one line for each integration: how it is, in words';
 COMMENT ON COLUMN smartspace.cobot_status.state IS 'as in cobot_integration; disconnected also where the token is missing, as after a restore';
+COMMENT ON COLUMN smartspace.cobot_status.reason IS 'why the integration is degraded; foreign_database where it is not armed for this database, whatever its state';
 COMMENT ON COLUMN smartspace.cobot_status.members IS 'memberships that have not left';
 COMMENT ON COLUMN smartspace.cobot_status.with_access IS 'those that are in a user group at this moment';
 COMMENT ON COLUMN smartspace.cobot_status.last_good_at IS 'end of the last run with result ok or ok_with_problems';

@@ -130,6 +130,7 @@ sub row
 
 Runs statements that may fail. Returns a hash: C<ok>, C<out>, C<err> (everything on
 stderr, VERBOSITY verbose), C<sqlstate> of the first error ('' without), C<seconds>.
+Options: C<dbname>, and C<node> for another server than the object's own.
 
 =cut
 
@@ -138,7 +139,7 @@ sub try
 	my ($self, $sql, %options) = @_;
 	my ($out, $err) = ('', '');
 	my $start = time;
-	my $code = $self->{node}->psql(
+	my $code = ($options{node} // $self->{node})->psql(
 		$options{dbname} // 'postgres', "\\set VERBOSITY verbose\n$sql",
 		stdout => \$out, stderr => \$err, on_error_stop => 1);
 	my ($sqlstate) = $err =~ /(?:ERROR|FATAL):  ([0-9A-Z]{5}):/;
@@ -170,7 +171,8 @@ sub connect_space
 =head2 sync($integration, %options)
 
 Synchronises in a session of its own and returns the run as a hash; C<warning> holds
-what the server said to the client. Options: C<settings> (SET statements before it).
+what the server said to the client. Options: C<settings> (SET statements before it),
+C<waits> (heed a Retry-After of an earlier run; tests usually do not have the time).
 
 =cut
 
@@ -178,6 +180,7 @@ sub sync
 {
 	my ($self, $integration, %options) = @_;
 	my $settings = $options{settings} // '';
+	$settings .= "\nUPDATE smartspace.cobot_sync_run SET not_before = NULL WHERE not_before IS NOT NULL;" unless $options{waits};
 	my $answer = $self->try("$settings\nSELECT row_to_json(r) FROM smartspace.cobot_sync($integration) r;");
 
 	croak "cobot_sync failed: $answer->{err}" unless $answer->{ok};

@@ -1,6 +1,6 @@
 # A dump holds what people entered and what was mirrored, with its ids, and no secret.
 # The copy gets the same grants by its triggers, asks Cobot nothing, and goes on where
-# the original was once somebody connects it on purpose.
+# the original was once somebody arms and connects it on purpose.
 use strict;
 use warnings;
 
@@ -97,12 +97,12 @@ sub check_copy
 		is(access_of($database), $access, 'the same grants, the same access now');
 		is(grants_differ_in($database), 0, 'the grants equal their definition');
 		is(sql_in($database, 'SELECT count(*) FROM smartspace.cobot_secret'), '0', 'no secret came along');
-		is(sql_in($database, 'SELECT state, summary FROM smartspace.cobot_status'),
-			'disconnected|disconnected; members keep the access they have until their own last day', 'cobot_status says disconnected');
+		like(sql_in($database, 'SELECT state, reason, summary FROM smartspace.cobot_status'),
+			qr/^disconnected\|foreign_database\|not armed for this database.*members keep the access they have until their own last day/, 'cobot_status says disconnected, and not armed');
 
 		my $answer = $t->try("SELECT smartspace.cobot_sync($space)", dbname => $database);
 		is($answer->{sqlstate}, '55000', 'it refuses to synchronise');
-		like($answer->{err}, qr/Tokens are not part of a dump.*HINT:  Connect it with smartspace.cobot_connect_token\($space, token\)/s, 'and says what to do');
+		like($answer->{err}, qr/is not armed for this database.*HINT:.*SELECT smartspace.cobot_arm\($space\)/s, 'and says what to do');
 		is($t->try("SELECT smartspace.cobot_ensure_custom_field($space)", dbname => $database)->{sqlstate}, '55000', 'or to touch the custom fields');
 		is(scalar(() = $cobot->log), 0, 'Cobot was asked nothing');
 		is(sql_in($database, 'SELECT count(*) FROM smartspace.cobot_sync_run'), '0', 'there is no run');
@@ -168,7 +168,12 @@ is(sql_in('copy6', 'SELECT * FROM smartspace.cobot_recompute_access()'), '0|0|0'
 check_copy('data alone and cobot_recompute_access()', 'copy6');
 check_new_ids('ids after data alone', 'copy6');
 
-# --- somebody connects the copy on purpose ---
+# --- somebody arms and connects the copy on purpose ---
+is($t->try("SELECT smartspace.cobot_connect_token($space, 'admin-token')", dbname => 'copy1')->{sqlstate}, '55000', 'not armed, it cannot be connected');
+sql_in('copy1', "SELECT smartspace.cobot_arm($space)");
+is(sql_in('copy1', 'SELECT summary FROM smartspace.cobot_status'), 'disconnected; members keep the access they have until their own last day', 'armed, it is disconnected');
+like($t->try("SELECT smartspace.cobot_sync($space)", dbname => 'copy1')->{err},
+	qr/Tokens are not part of a dump.*HINT:  Connect it with smartspace.cobot_connect_token\($space, token\)/s, 'and says how to go on');
 my $ids = sql_in('postgres', 'SELECT cobot_id, id FROM smartspace.cobot_membership ORDER BY 1');
 is(sql_in('copy1', "SELECT state, space_name, custom_field FROM smartspace.cobot_connect_token($space, 'admin-token')"), 'connected|Demo Space|present', 'connected');
 is(sql_in('copy1', 'SELECT state FROM smartspace.cobot_status'), 'connected', 'cobot_status says so');

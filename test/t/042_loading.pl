@@ -25,7 +25,7 @@ sub check_works
 
 		# each of these is the first statement of its session
 		foreach my $statement (
-			'SELECT library FROM smartspace.cobot_library_version()',
+			'SELECT library FROM smartspace.cobot_library_version()', "SELECT smartspace.cobot_arm($space)",
 			"SELECT smartspace.cobot_access_range(now(), '2026-01-01', NULL, 'UTC')",
 			"SELECT count(*) FROM smartspace.cobot_field_tokens('a,b')",
 			'SELECT count(*) FROM smartspace.cobot_status', 'SELECT count(*) FROM smartspace.cobot_problem', 'SELECT count(*) FROM smartspace.access_due',
@@ -240,6 +240,7 @@ foreach my $statement (
 	"UPDATE smartspace.user_group SET external_identifier = NULL",
 	"UPDATE smartspace.user_group SET external_identifier = 'WorkShop' WHERE name OPERATOR(pg_catalog.=) 'Workshop'",
 	'UPDATE smartspace.cobot_integration SET sync_plan_access = false', 'UPDATE smartspace.cobot_integration SET sync_plan_access = true',
+	'UPDATE smartspace.cobot_integration SET armed_database = NULL', 'SELECT smartspace.cobot_arm(1)',
 	'SELECT smartspace.cobot_sync(1)', 'SELECT smartspace.cobot_sync(1, reread => true)', 'SELECT smartspace.cobot_ensure_custom_field(1)',
 	'SELECT * FROM smartspace.cobot_recompute_access()', 'TABLE smartspace.access_due', 'TABLE smartspace.access_now',
 	'TABLE smartspace.cobot_problem', 'TABLE smartspace.cobot_status', 'TABLE smartspace.cobot_individual_token',
@@ -267,7 +268,8 @@ is($hostile->try('SET ROLE evil; DROP SCHEMA smartspace CASCADE')->{sqlstate}, '
 
 # --- read-only transactions ---
 $t->cobot->clear_log;
-foreach my $call ("cobot_sync($space)", "cobot_connect_token($space, 'x')", "cobot_ensure_custom_field($space)", "cobot_create_integration('y', 'y')")
+foreach my $call ("cobot_sync($space)", "cobot_connect_token($space, 'x')", "cobot_ensure_custom_field($space)", "cobot_create_integration('y', 'y')",
+	"cobot_arm($space)")
 {
 	is($t->try("BEGIN READ ONLY; SELECT smartspace.$call")->{sqlstate}, '25006', "refused in a read-only transaction: $call");
 }

@@ -3,7 +3,8 @@
 # subtest for each row of the list of scenarios that concerns grants.
 #
 # Rows that need features of later work are left out: the limit on removals and its
-# release, check-ins, the clone guard, standby servers, and creating the custom field.
+# release, check-ins, and creating the custom field. Copies of the database and standby
+# servers are in 060_clone_guard.pl.
 use strict;
 use warnings;
 
