@@ -252,6 +252,299 @@ $cobot->fault(match => { method => 'DELETE', path => '/api/subscriptions/*' }, s
 is(results_of(attempt("SELECT event, result, message FROM smartspace.cobot_delete_webhooks($loft)")), '11 deleted, 1 failed', 'what Cobot does not delete is told');
 is(results_of(attempt("SELECT event, result, message FROM smartspace.cobot_delete_webhooks($loft)")), '1 deleted', '... and deleted next time');
 
+# ===== what Cobot posts =====
+
+my @members;
+
+# Lets time pass for everything that the rules for hints look at.
+sub later
+{
+	my ($seconds) = @_;
+
+	$t->sql("UPDATE smartspace.cobot_webhook_hint SET received_at = received_at - interval '$seconds seconds';"
+		  . " UPDATE smartspace.cobot_webhook_fetch SET started_at = started_at - interval '$seconds seconds';"
+		  . " UPDATE smartspace.cobot_sync_run SET started_at = started_at - interval '$seconds seconds'");
+	return;
+}
+
+# A quiet state: all in step, nothing pending, nothing recent.
+sub quiet
+{
+	later(1000);
+	$t->sync($loft);
+	later(1000);
+	$t->sql('DELETE FROM smartspace.cobot_webhook_hint; DELETE FROM smartspace.cobot_webhook_fetch');
+	$cobot->clear_log;
+	return;
+}
+
+sub payload { return qq({"url": "https://$first.cobot.me/api/memberships/$_[0]"}); }
+
+# A webhook passed on; the answer in words, with numbers of seconds as N.
+sub hook
+{
+	my ($event, $payload, $integration) = @_;
+	my $answer = attempt('SELECT smartspace.cobot_webhook(' . ($integration // $loft) . ", '$event', '$payload')");
+
+	return $answer->{ok} ? words($answer->{out}) : $answer->{sqlstate};
+}
+
+sub words
+{
+	my ($text) = @_;
+
+	return $text =~ s/(?<=due in )\d+(?= s)/N/gr =~ s/(just now|\d+ seconds ago)/N ago/gr;
+}
+
+sub process { return words(attempt("SELECT smartspace.cobot_process_hints($loft)")->{out}); }
+
+# What was asked of Cobot: "one ID" for a member, "all" for the list.
+sub fetched
+{
+	my @fetched = map { $_->{path} eq '/api/memberships' ? 'all' : $_->{path} =~ m{^/api/memberships/([^/]+)$} ? "one $1" : () } $cobot->log;
+
+	$cobot->clear_log;
+	return join ', ', @fetched;
+}
+
+my $door = $t->group('Front door');
+$t->sync($loft);
+$t->assign($_->{cobot_id}, $door) foreach $t->rows("SELECT cobot_id FROM smartspace.cobot_plan WHERE integration_id = $loft");
+@members = map { $_->{cobot_id} } $t->rows("SELECT cobot_id FROM smartspace.cobot_membership WHERE integration_id = $loft AND departed_at IS NULL"
+	  . ' AND plan_id IS NOT NULL AND canceled_to IS NULL ORDER BY id');
+cmp_ok(scalar(@members), '>', 12, '(enough members)') or BAIL_OUT('the seed has changed');
+my $ada = $members[0];
+
+# --- one change, one question ---
+quiet();
+$cobot->patch_member($first, $ada, name => 'Ada Changed', canceled_to => 'today-1d');
+like($t->groups_of($ada), qr/Front door/, '(she has access)');
+is(hook('canceled_membership', payload($ada)), 'synchronised', 'a webhook brings the member');
+is(fetched(), "one $ada", '... by one question about her');
+is($t->sql("SELECT name FROM smartspace.cobot_membership WHERE cobot_id = '$ada'"), 'Ada Changed', '... whose details are those of Cobot');
+is($t->sql('SELECT count(*) FROM smartspace.access_now a JOIN smartspace.cobot_membership m ON m.id = a.membership_id WHERE m.cobot_id = ' . "'$ada'"), '0', '... and whose access ended');
+is($t->sql('SELECT count(*) FROM smartspace.cobot_webhook_hint'), '0', '... and nothing is pending');
+
+$cobot->patch_member($first, $ada, canceled_to => undef);
+is(hook('uncanceled_membership', payload($ada)), 'pending: fetched N ago, due in N s', 'a hint within three seconds waits');
+is(hook('updated_membership_details', payload($ada)), 'pending: fetched N ago, due in N s', '... and another one');
+is(process(), '1 pending: fetched N ago, due in N s', '... also for who comes to take it up');
+is($t->sql("SELECT cobot_id, hints, all_at_once, first_at < last_at, not_before > now() FROM smartspace.cobot_pending_hints($loft)"), "$ada|2|f|t|t", '... and can be looked at');
+is(fetched(), '', '... and Cobot is not asked');
+later(4);
+is(process(), 'synchronised 1 member', 'after that it is taken up');
+is(fetched(), "one $ada", '... with one question for both');
+is(process(), 'nothing to do', '... and then there is nothing to do');
+like($t->groups_of($ada), qr/Front door/, '... and she has access again');
+hook('updated_membership_details', payload($ada));
+later(4);
+is(hook('updated_membership_details', payload($members[1])), 'synchronised', 'the next call about somebody else');
+is(fetched(), "one $ada, one $members[1]", '... takes up what is pending');
+
+# --- people who come and go ---
+quiet();
+$cobot->add_member($first, id => 'newcomer', name => 'New Comer', plan => { parent_plan => { id => $t->sql("SELECT parent_plan_id FROM smartspace.cobot_membership WHERE cobot_id = '$ada'") } });
+is(hook('confirmed_membership', payload('newcomer')), 'synchronised', 'a newcomer is brought');
+like($t->groups_of('newcomer'), qr/Front door/, '... with access');
+later(4);
+$cobot->delete_member($first, 'newcomer');
+is(hook('deleted_membership', qq({"url": "https://$first.cobot.me/api/memberships/newcomer", "membership": {"id": "$ada"}})), 'synchronised', 'who was deleted is noticed');
+is($t->groups_of('newcomer'), '', '... and has no access');
+is(fetched() =~ /one $ada/ ? 1 : 0, 0, '... and the object in the payload is not looked at');
+is(hook('created_membership', payload('no-such-member')), 'synchronised', 'a hint about somebody who does not exist');
+is($t->sql("SELECT count(*) FROM smartspace.cobot_membership WHERE cobot_id = 'no-such-member'"), '0', '... makes nobody');
+is(mirror_differs($t, $loft, $first), '', 'the mirror equals Cobot');
+
+# --- what is no hint ---
+quiet();
+is(hook('created_checkin', '{}'), 'ignored: event "created_checkin" says nothing about members', 'an event without meaning for access');
+is(hook('updated_membership', payload($ada)), 'ignored: unknown event "updated_membership"', 'an event that nobody knows');
+like($told[-1], qr/NOTICE:  00000: webhook for integration "$first" is ignored: unknown event "updated_membership"$/m, '... is noted');
+is(length hook('x' x 5000, '{}'), length('ignored: unknown event ""') + 100, 'a very long name is shortened');
+foreach my $case ([ '{}', 'the payload\'s url is missing' ], [ '[]', 'the payload is an array, expected an object' ], [ '{"url": 7}', 'the payload\'s url is a number, expected a string' ],
+	[ payload('a/../b'), 'the payload\'s url does not end with the id of a membership' ],
+	[ '{"url": "https://evil.example/api/memberships/7"}', "the payload's url does not begin with https://$first.cobot.me/api/" ],
+	[ qq({"url": "https://$second.cobot.me/api/memberships/7"}), "the payload's url does not begin with https://$first.cobot.me/api/" ],
+	[ '[' x 40 . ']' x 40, 'the payload is nested more than 32 levels deep at byte 33' ])
+{
+	my ($payload, $why) = @$case;
+	my $answer = hook('updated_membership_details', $payload);
+
+	is($answer, "ignored: $why", substr "ignored: $payload", 0, 70);
+	like($told[-1], qr/WARNING:  01000: webhook "updated_membership_details" for integration "$first" is ignored: .*\nHINT:  If Cobot sent it/, '... with a warning');
+}
+is(attempt("SELECT smartspace.cobot_webhook($loft, 'updated_membership_details', NULL)")->{out}, 'ignored: the payload is null, expected an object', 'ignored: no payload');
+is(attempt("SELECT smartspace.cobot_webhook($loft, NULL, '{}')")->{sqlstate}, '22004', 'an event is required');
+is(attempt("SELECT smartspace.$_")->{sqlstate}, '22004', "$_ is refused") foreach "cobot_webhook(NULL, 'x', '{}')", 'cobot_process_hints(NULL)';
+is(attempt("SELECT smartspace.$_")->{sqlstate}, '42704', "$_ is refused") foreach "cobot_webhook(4711, 'x', '{}')", 'cobot_process_hints(4711)';
+is(attempt("BEGIN READ ONLY; SELECT smartspace.$_")->{sqlstate}, '25006', "$_ in a read-only transaction")
+  foreach "cobot_webhook($loft, 'x', '{}')", "cobot_webhook_received('x', '{}')", "cobot_process_hints($loft)";
+is($t->try("SET ROLE nobody; $_")->{sqlstate}, '42501', "refused: $_") foreach 'TABLE smartspace.cobot_webhook_hint', 'TABLE smartspace.cobot_webhook_fetch',
+  "SELECT smartspace.cobot_webhook($loft, 'x', '{}')", "SELECT smartspace.cobot_webhook_received('x', '{}')",
+  "SELECT smartspace.cobot_process_hints($loft)", "SELECT smartspace.cobot_pending_hints($loft)";
+$t->sql("UPDATE smartspace.cobot_integration SET state = 'paused' WHERE id = $loft");
+is(hook('updated_membership_details', payload($ada)), qq(ignored: integration "$first" is paused), 'a paused integration');
+is(process(), qq(ignored: integration "$first" is paused), '... takes nothing up');
+$t->sql("UPDATE smartspace.cobot_integration SET state = 'connected' WHERE id = $loft");
+my $fresh = $t->sql("SELECT smartspace.cobot_create_integration('Fresh', 'fresh')");
+is(hook('updated_membership_details', payload($ada), $fresh), 'ignored: integration "Fresh" is not connected to Cobot', 'one that is not connected');
+is(fetched(), '', 'Cobot was asked nothing for all of that');
+is($t->sql('SELECT count(*) FROM smartspace.cobot_webhook_hint'), '0', '... and nothing is pending');
+
+# --- by the secret part of the path ---
+quiet();
+create($loft, $base);
+my %part = map { ($_->{event} => $_->{callback_url} =~ m{([0-9a-f]{64})$}) } grep { $_->{callback_url} =~ /^\Q$base/ } $cobot->subscriptions($first);
+
+sub received
+{
+	my ($part, $payload) = @_;
+
+	return attempt("SELECT smartspace.cobot_webhook_received('$part', '$payload')");
+}
+
+$cobot->clear_log;
+is(received($part{updated_membership_details}, payload($ada))->{out}, 'synchronised', 'a webhook is recognised by its path');
+is(fetched(), "one $ada", '... and brings the member');
+my $unread = received($part{updated_membership_details}, '{}');
+is($unread->{out}, 'ignored: the payload\'s url is missing', 'what cannot be read is ignored');
+like($unread->{err}, qr/WARNING/, '... with a warning');
+foreach my $wrong ('', 'x', '0' x 64, uc $part{updated_membership_details}, substr($part{updated_membership_details}, 1), "$part{updated_membership_details} ", $base)
+{
+	is(received($wrong, payload($members[1]))->{out}, 'ignored: unknown path', 'ignored: ' . substr $wrong =~ s/[0-9a-f]{20,}/.../ir, 0, 40);
+}
+is(attempt("SELECT smartspace.cobot_webhook_received(NULL, '{}')")->{out}, 'ignored: unknown path', 'ignored: no path');
+$t->sql("UPDATE smartspace.cobot_secret SET token = NULL WHERE integration_id = $loft");
+is(received($part{created_membership}, payload($ada))->{out}, qq(ignored: integration "$first" is not connected to Cobot), 'ignored: not connected');
+use_token();
+attempt("SET statement_timeout = '10ms'; SELECT smartspace.cobot_webhook_received('$part{created_membership}', '{}'), pg_sleep(1)");
+attempt("DO \$\$ BEGIN PERFORM smartspace.cobot_webhook_received('$part{created_membership}', '{}'); RAISE 'after'; END \$\$");
+attempt("BEGIN READ ONLY; SELECT smartspace.cobot_webhook_received('$part{created_membership}', '{}')");
+attempt("SELECT smartspace.cobot_delete_webhooks($loft)");
+is(received($part{updated_membership_details}, payload($ada))->{out}, 'ignored: unknown path', 'a deleted one is unknown');
+
+# --- a burst becomes one synchronisation of all ---
+quiet();
+is(join(', ', map { hook('updated_membership_details', payload($_)) } @members[ 0 .. 9 ]), join(', ', ('synchronised') x 10), 'ten members are brought one by one');
+is(fetched(), join(', ', map { "one $_" } @members[ 0 .. 9 ]), '... with a question for each');
+is(hook('updated_membership_details', payload($members[10])), 'synchronised together with all members', 'the eleventh brings all');
+is(fetched(), 'all', '... with one list');
+is(hook('updated_membership_details', payload($members[11])), 'pending: fetched N ago, due in N s', 'who was in that list waits three seconds');
+later(4);
+is(hook('updated_membership_details', payload($members[12])), 'synchronised', '... and is brought with the next');
+is(fetched(), "one $members[11], one $members[12]", '... one by one again');
+
+quiet();
+is(hook('updated_custom_field', qq({"url": "https://$first.cobot.me/api/custom_fields/7"})), 'synchronised together with all members', 'custom fields of anybody bring all');
+is(hook('updated_custom_field', payload($ada)), 'pending: fetched N ago, due in N s', '... those of one member her alone');
+is(hook('updated_custom_field', qq({"url": "https://$first.cobot.me/api/custom_fields/7"})), 'pending: all members are to be synchronised at once, due in N s', '... but not all twice within 15 seconds');
+is(fetched(), 'all', '(Cobot was asked once)');
+later(4);
+is(process(), '2 pending: all members are to be synchronised at once, due in N s', '... nor the one meanwhile');
+later(12);
+is(process(), 'synchronised all members', '... until they are over');
+is(fetched(), 'all', '... then all together');
+
+# --- any good synchronisation settles what came before it ---
+quiet();
+hook('updated_membership_details', payload($ada)) foreach 1 .. 2;
+$cobot->clear_log;
+$t->sync($loft);
+later(100);
+is(process(), 'nothing to do', 'a synchronisation settles the hints before it');
+is(fetched(), 'all', '... and nothing more is asked');
+
+# --- Cobot fails ---
+quiet();
+$cobot->fault(match => { path => "/api/memberships/$ada" }, status => 502);
+is(hook('updated_membership_details', payload($ada)), qq(pending: could not read the member "$ada" of "$first": Cobot has a server error), 'a failure keeps the hint');
+is(process(), '1 pending: Cobot could not be asked N ago, due in N s', '... for a minute');
+later(30);
+is(process(), '1 pending: Cobot could not be asked N ago, due in N s', '... not less');
+later(31);
+is(process(), 'synchronised 1 member', '... then it is taken up');
+quiet();
+$cobot->fault(match => { path => '/api/memberships' }, status => 502);
+like(hook('updated_custom_field', qq({"url": "https://$first.cobot.me/api/space/custom_fields"})), qr/^pending: could not read the members/, 'so does a failure of the list');
+is(process(), '1 pending: the last synchronisation failed, due in N s', '... for a minute');
+later(61);
+is(process(), 'synchronised all members', '... then it is taken up');
+is(hook('updated_membership_details', payload($ada)), 'pending: fetched N ago, due in N s', '... and all is as before');
+
+# --- many at once: nobody waits, nobody is fetched twice, nothing is lost ---
+sub start
+{
+	my ($sql) = @_;
+	my $session = $t->node->background_psql('postgres');
+
+	$session->{stdin} .= "$sql;\n\\echo done\n";
+	$session->{run}->pump_nb;
+	return $session;
+}
+
+sub finish
+{
+	my ($session) = @_;
+
+	$t->wait_until(sub { $session->{run}->pump_nb; $session->{stdout} =~ /^done$/m }, 'a session ends');
+	my $out = $session->{stdout} =~ s/\n?done\n.*//sr;
+	$session->{stdout} = '';
+	return $out;
+}
+
+quiet();
+$cobot->fault(match => { path => "/api/memberships/$ada" }, delay_ms => 2000);
+my $slow = start("SELECT smartspace.cobot_webhook($loft, 'updated_membership_details', '" . payload($ada) . "')");
+$t->wait_until(sub { grep { $_->{path} eq "/api/memberships/$ada" } $cobot->log }, 'Cobot is asked');
+$cobot->patch_member($first, $ada, name => 'Ada Later');
+my $meanwhile = attempt("SELECT smartspace.cobot_webhook($loft, 'updated_membership_details', '" . payload($ada) . "')");
+is($meanwhile->{out}, 'pending: another synchronisation is under way', 'while a member is fetched, another hint about her waits in the table');
+cmp_ok($meanwhile->{seconds}, '<', 1, '... and its caller does not');
+is(hook('updated_membership_details', payload($members[1])), 'pending: another synchronisation is under way', '... nor does one about somebody else');
+is(finish($slow), 'synchronised', 'the first call');
+$slow->quit;
+is(fetched(), "one $ada, one $members[1]", '... took up who came meanwhile, and nobody twice');
+is($t->sql("SELECT cobot_id, hints FROM smartspace.cobot_pending_hints($loft)"), "$ada|1", 'the later hint about the same member is not lost');
+later(4);
+is(process(), 'synchronised 1 member', '... and brings');
+is($t->sql("SELECT name FROM smartspace.cobot_membership WHERE cobot_id = '$ada'"), 'Ada Later', '... the later change');
+
+quiet();
+my $open = start("BEGIN; SELECT smartspace.cobot_webhook($loft, 'updated_membership_details', '" . payload($ada) . "')");
+is(finish($open), 'synchronised', 'a call in a transaction that stays open');
+my @others = map { attempt("SELECT smartspace.cobot_webhook($loft, 'updated_membership_details', '" . payload($_) . "')") } $ada, @members[ 0 .. 11 ];
+is((grep { $_->{out} eq 'pending: another synchronisation is under way' && $_->{seconds} < 1 } @others), 13, '... holds up nobody');
+$open->query_safe('COMMIT');
+$open->quit;
+is(fetched(), "one $ada", '... and nobody else asked Cobot');
+is(process(), 'synchronised all members', '... and all that waited become one synchronisation');
+is(fetched(), 'all', '... with one list');
+
+quiet();
+my @crowd = map { my $n = $_; start(join ';', map { "SELECT smartspace.cobot_webhook($loft, 'updated_membership_details', '" . payload($members[ ($_ + $n) % 6 ]) . "')" } 0 .. 5) } 1 .. 6;
+$cobot->patch_member($first, $members[$_], name => "Changed $_") foreach 0 .. 5;
+finish($_), $_->quit foreach @crowd;
+my %times;
+$times{$_}++ foreach split /, /, fetched();
+is_deeply([ grep { /^one/ && $times{$_} > 1 } sort keys %times ], [], 'six sessions with hints about six members fetch nobody twice within three seconds');
+cmp_ok(scalar(keys %times), '>', 0, '(and somebody was fetched)');
+later(20);
+process();
+is(process(), 'nothing to do', '... and one call later nothing is left');
+
+# --- hostile surroundings ---
+quiet();
+my $hostile = attempt(join('', map { "CREATE TEMP TABLE $_ (hostile text);" } qw(cobot_webhook_hint cobot_webhook_fetch cobot_webhook_subscription cobot_sync_run cobot_integration))
+	  . "SET search_path = pg_temp, public, smartspace; SELECT smartspace.cobot_webhook($loft, 'updated_membership_details', '" . payload($ada) . "')");
+is($hostile->{out}, 'synchronised', 'temporary tables of the same names take nobody in');
+
+# --- undone with its transaction ---
+quiet();
+$t->sql("BEGIN; SELECT smartspace.cobot_webhook($loft, 'updated_membership_details', '" . payload($ada) . "'); ROLLBACK");
+is($t->sql('SELECT (SELECT count(*) FROM smartspace.cobot_webhook_hint), (SELECT count(*) FROM smartspace.cobot_webhook_fetch)'), '0|0', 'a call that is rolled back leaves nothing behind');
+is(hook('updated_membership_details', payload($ada)), 'synchronised', '... and holds nothing up');
+is($t->grants_differ, 0, 'the grants equal their definition');
+
 # --- no secret is anywhere but at Cobot ---
 create($loft, $base);
 cmp_ok(scalar(keys %secret), '>', 50, '(many secrets were made)');
