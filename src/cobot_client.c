@@ -20,6 +20,21 @@
 #define BACKOFF_LIMIT_MS 8000
 #define BACKOFF_JITTER 0.25
 
+void
+cobot_client_init(CobotClient *client, MemoryContext context,
+				  const char *subdomain, const char *token)
+{
+	/* the last line of defence before a token goes to a host made of this text */
+	if (cobot_check_subdomain(subdomain) != NULL)
+		elog(ERROR, "unchecked Cobot subdomain");
+
+	*client = (CobotClient) {
+		.context = context,
+		.subdomain = MemoryContextStrdup(context, subdomain),
+		.token = token != NULL ? MemoryContextStrdup(context, token) : NULL
+	};
+}
+
 HttpRequest *
 cobot_new_request(CobotClient *client, const char *method, const char *url)
 {

@@ -9,21 +9,6 @@
 
 #define COBOT_WWW "https://www.cobot.me"
 
-void
-cobot_client_init(CobotClient *client, MemoryContext context,
-				  const char *subdomain, const char *token)
-{
-	/* the last line of defence before a token goes to a host made of this text */
-	if (cobot_check_subdomain(subdomain) != NULL)
-		elog(ERROR, "unchecked Cobot subdomain");
-
-	*client = (CobotClient) {
-		.context = context,
-		.subdomain = MemoryContextStrdup(context, subdomain),
-		.token = token != NULL ? MemoryContextStrdup(context, token) : NULL
-	};
-}
-
 /* A text as one segment of a URL's path, palloc'd. */
 static char *
 encode(const char *text)

@@ -538,6 +538,18 @@ my $hostile = attempt(join('', map { "CREATE TEMP TABLE $_ (hostile text);" } qw
 	  . "SET search_path = pg_temp, public, smartspace; SELECT smartspace.cobot_webhook($loft, 'updated_membership_details', '" . payload($ada) . "')");
 is($hostile->{out}, 'synchronised', 'temporary tables of the same names take nobody in');
 
+# --- a copy of the database ---
+quiet();
+foreach my $call ("cobot_create_webhooks($loft, '$base')", "cobot_list_webhooks($loft)", "cobot_delete_webhooks($loft)",
+	"cobot_webhook($loft, 'updated_membership_details', '" . payload($ada) . "')")
+{
+	my $answer = attempt("SET smartspace_cobot.environment = 'staging'; SELECT smartspace.$call");
+
+	is($answer->{sqlstate}, '55000', 'refused where the integration is not armed: ' . substr $call, 0, 21);
+	like($answer->{err}, qr/is not armed for this/, '... with the reason');
+}
+is(scalar(() = $cobot->log), 0, '... and Cobot is asked nothing');
+
 # --- undone with its transaction ---
 quiet();
 $t->sql("BEGIN; SELECT smartspace.cobot_webhook($loft, 'updated_membership_details', '" . payload($ada) . "'); ROLLBACK");
