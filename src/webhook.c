@@ -118,9 +118,9 @@ last_run_failed(int64 integration, Progress *progress)
 {
 	QueryArg	arg = query_int64(integration);
 
-	query_run("SELECT r.message FROM (SELECT r.result, r.message FROM smartspace.cobot_sync_run r"
+	query_run("SELECT r.message FROM (SELECT r.result, r.reason, r.message FROM smartspace.cobot_sync_run r"
 			  "  WHERE r.integration_id = $1 AND r.result <> 'skipped_locked' ORDER BY r.id DESC LIMIT 1) r"
-			  " WHERE r.result IN ('failed', 'incomplete')", 1, &arg);
+			  " WHERE r.result IN ('failed', 'incomplete') OR r.reason = 'source_empty'", 1, &arg);
 	if (SPI_processed == 0)
 		return false;
 	progress->failure = query_result_text(0, 1);
@@ -134,8 +134,7 @@ tidy(int64 integration)
 	QueryArg	arg = query_int64(integration);
 
 	query_run("DELETE FROM smartspace.cobot_webhook_hint h WHERE h.integration_id = $1 AND h.received_at <"
-			  " (SELECT r.started_at FROM smartspace.cobot_sync_run r WHERE r.integration_id = $1"
-			  "  AND r.kind IN ('sync', 'release') AND r.result IN ('ok', 'ok_with_problems', 'held')"
+			  " (SELECT r.started_at FROM smartspace.cobot_whole_run r WHERE r.integration_id = $1 AND r.good"
 			  "  ORDER BY r.id DESC LIMIT 1)", 1, &arg);
 	query_run("DELETE FROM smartspace.cobot_webhook_fetch f WHERE f.integration_id = $1"
 			  " AND f.started_at < pg_catalog.clock_timestamp() - interval '2 minutes'", 1, &arg);

@@ -71,6 +71,15 @@ CREATE TABLE smartspace.cobot_webhook_fetch (
 COMMENT ON TABLE smartspace.cobot_webhook_fetch IS 'members that were fetched because of a hint, kept for a few minutes';
 COMMENT ON COLUMN smartspace.cobot_webhook_fetch.failed IS 'Cobot could not be asked, so the hint is still pending';
 
+-- A run that found nobody at Cobot changed nothing, so it settles no hint.
+CREATE VIEW smartspace.cobot_whole_run AS
+SELECT r.integration_id, r.id, r.started_at,
+	r.result IN ('ok', 'ok_with_problems') OR r.result = 'held' AND r.reason <> 'source_empty' AS good
+FROM smartspace.cobot_sync_run r
+WHERE r.kind IN ('sync', 'release') AND r.result <> 'skipped_locked';
+
+COMMENT ON VIEW smartspace.cobot_whole_run IS 'synchronisations that asked Cobot for a whole space, and whether all that Cobot said was looked at';
+
 -- The rules in one place. A hint is settled by the fetch of its member, which deletes
 -- it, or by any good synchronisation of the whole space that began after it came.
 --	 one by one: not within 3 seconds of the last fetch, nor 60 of a failed one
@@ -83,13 +92,11 @@ RETURNS TABLE (cobot_id text, first_at timestamptz, last_at timestamptz, hints b
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off
 AS $$
 WITH whole AS (
-	SELECT r.started_at, r.result IN ('failed', 'incomplete') AS failed FROM smartspace.cobot_sync_run r
-	WHERE r.integration_id = integration AND r.kind IN ('sync', 'release') AND r.result <> 'skipped_locked'
-	ORDER BY r.id DESC LIMIT 1),
+	SELECT r.started_at, NOT r.good AS failed FROM smartspace.cobot_whole_run r
+	WHERE r.integration_id = integration ORDER BY r.id DESC LIMIT 1),
 good AS (
-	SELECT r.started_at FROM smartspace.cobot_sync_run r
-	WHERE r.integration_id = integration AND r.kind IN ('sync', 'release') AND r.result IN ('ok', 'ok_with_problems', 'held')
-	ORDER BY r.id DESC LIMIT 1),
+	SELECT r.started_at FROM smartspace.cobot_whole_run r
+	WHERE r.integration_id = integration AND r.good ORDER BY r.id DESC LIMIT 1),
 pending AS (
 	SELECT h.cobot_id, min(h.received_at) AS first_at, max(h.received_at) AS last_at, count(*) AS hints, array_agg(h.id) AS ids
 	FROM smartspace.cobot_webhook_hint h LEFT JOIN good ON true

@@ -470,6 +470,11 @@ is(process(), '1 pending: the last synchronisation failed, due in N s', '... for
 later(61);
 is(process(), 'synchronised all members', '... then it is taken up');
 is(hook('updated_membership_details', payload($ada)), 'pending: fetched N ago, due in N s', '... and all is as before');
+quiet();
+$cobot->fault(match => { path => '/api/memberships' }, body => '[]');
+like(hook('updated_custom_field', qq({"url": "https://$first.cobot.me/api/space/custom_fields"})), qr/^pending: Cobot lists no members/, 'an empty list settles nothing');
+later(61);
+is(process(), 'synchronised all members', '... but the next good one does');
 
 # --- many at once: nobody waits, nobody is fetched twice, nothing is lost ---
 sub start
