@@ -190,9 +190,9 @@ FROM smartspace.cobot_integration i
 	JOIN smartspace.cobot_freshness f ON f.integration_id = i.id
 	CROSS JOIN LATERAL (SELECT count(*) AS held, max(c.run_id) AS held_run,
 			(SELECT string_agg(n.name, ', ' ORDER BY n.place) FROM (
-				SELECT coalesce(m.name, d.cobot_id) AS name, row_number() OVER (ORDER BY d.id) AS place
+				SELECT coalesce(m.name, d.cobot_id) AS name, row_number() OVER (ORDER BY coalesce(m.name, d.cobot_id), d.id) AS place
 				FROM smartspace.cobot_sync_change d LEFT JOIN smartspace.cobot_membership m ON m.id = d.membership_id
-				WHERE d.integration_id = i.id AND d.verdict = 'held' ORDER BY d.id LIMIT 3) n)
+				WHERE d.integration_id = i.id AND d.verdict = 'held' ORDER BY place LIMIT 3) n)
 			|| CASE WHEN count(*) > 3 THEN format(' and %s more', count(*) - 3) ELSE '' END AS held_members
 		FROM smartspace.cobot_sync_change c WHERE c.integration_id = i.id AND c.verdict = 'held') held
 	CROSS JOIN LATERAL (SELECT count(*) AS members,
