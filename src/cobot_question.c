@@ -156,32 +156,29 @@ cobot_ask_member_emails(CobotClient *client)
 	return ask_list(client, "/api/memberships?attributes=id,email", "the members", "id");
 }
 
-CobotCall *
-cobot_ask_membership(CobotClient *client, const char *cobot_id)
+/* A question about one member; part is what follows the member's own path. */
+static CobotCall *
+ask_about_member(CobotClient *client, const char *cobot_id, const char *part, const char *what)
 {
 	char	   *id = encode(cobot_id);
 	CobotCall  *call = new_call(client, "GET",
-								psprintf("https://%s.cobot.me/api/memberships/%s",
-										 client->subdomain, id),
-								psprintf("the member \"%s\" of \"%s\"",
-										 cobot_id, client->subdomain));
+								psprintf("https://%s.cobot.me/api/memberships/%s%s", client->subdomain, id, part),
+								psprintf("%sthe member \"%s\" of \"%s\"", what, cobot_id, client->subdomain));
 
 	pfree(id);
 	return call;
 }
 
 CobotCall *
+cobot_ask_membership(CobotClient *client, const char *cobot_id)
+{
+	return ask_about_member(client, cobot_id, "", "");
+}
+
+CobotCall *
 cobot_ask_member_fields(CobotClient *client, const char *cobot_id)
 {
-	char	   *id = encode(cobot_id);
-	CobotCall  *call = new_call(client, "GET",
-								psprintf("https://%s.cobot.me/api/memberships/%s/custom_fields",
-										 client->subdomain, id),
-								psprintf("the custom fields of the member \"%s\" of \"%s\"",
-										 cobot_id, client->subdomain));
-
-	pfree(id);
-	return call;
+	return ask_about_member(client, cobot_id, "/custom_fields", "the custom fields of ");
 }
 
 CobotCall *

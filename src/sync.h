@@ -214,8 +214,9 @@ extern const SyncSource sync_from_cobot;
 /* Shared with the other sources. */
 extern bool sync_take_space(SyncRun *run, SyncSnapshot *snapshot, SyncPlan *plan, const cJSON *tree);
 extern void sync_take_values(SyncSnapshot *snapshot, SyncPlan *plan, const JsonArray *values);
-extern void sync_ask_cobot_members(SyncRun *run, const SyncMissing *missing, int count, SyncAnswer *answers);
-extern void sync_ask_cobot_fields(SyncRun *run, const SyncMissing *missing, int count, SyncAnswer *answers);
+
+/* The body of a call that ended well, as the record of somebody. */
+extern JsonElement sync_told_by(const CobotCall *call);
 
 /* ---- sync_read.c ---- */
 

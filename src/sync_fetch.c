@@ -162,57 +162,63 @@ fetch(SyncRun *run, SyncSnapshot *snapshot, SyncPlan *plan)
 
 /* ---- by id ---- */
 
-/* The body of a call that ended well, as the record of somebody. */
-static JsonElement
-told_by(const CobotCall *call)
+/* Asks the same question about as many members as one run may; gives how many. */
+static int
+ask_each(SyncRun *run, CobotCall *(*question) (CobotClient *, const char *),
+		 const SyncMissing *missing, int count, CobotCall ***calls)
+{
+	int			asked = Min(count, SYNC_VERIFY_LIMIT);
+
+	*calls = palloc(sizeof(CobotCall *) * Max(asked, 1));
+	for (int i = 0; i < asked; i++)
+		(*calls)[i] = question(&run->client, missing[i].cobot_id);
+	cobot_perform(*calls, asked);
+	return asked;
+}
+
+/* What a call says, but for the record itself; true if there is one. */
+static bool
+judge(const CobotCall *call, SyncAnswer *answer)
+{
+	if (call->outcome == COBOT_OK)
+		answer->kind = SYNC_TOLD;
+	else if (call->outcome == COBOT_NOT_FOUND)
+		answer->kind = SYNC_DELETED;
+	else
+		*answer = (SyncAnswer) {.kind = SYNC_FAILED, .failure = call};
+	return answer->kind == SYNC_TOLD;
+}
+
+JsonElement
+sync_told_by(const CobotCall *call)
 {
 	return (JsonElement) {.text = call->request->response, .length = call->request->response_length};
 }
 
-void
-sync_ask_cobot_members(SyncRun *run, const SyncMissing *missing, int count, SyncAnswer *answers)
+static void
+ask_members(SyncRun *run, const SyncMissing *missing, int count, SyncAnswer *answers)
 {
-	int			asked = Min(count, SYNC_VERIFY_LIMIT);
-	CobotCall **calls = palloc(sizeof(CobotCall *) * Max(asked, 1));
+	CobotCall **calls;
+	int			asked = ask_each(run, cobot_ask_membership, missing, count, &calls);
 
 	for (int i = 0; i < asked; i++)
-		calls[i] = cobot_ask_membership(&run->client, missing[i].cobot_id);
-	cobot_perform(calls, asked);
-
-	for (int i = 0; i < asked; i++)
-	{
-		if (calls[i]->outcome == COBOT_NOT_FOUND)
-			answers[i].kind = SYNC_DELETED;
-		else if (calls[i]->outcome != COBOT_OK)
-			answers[i] = (SyncAnswer) {.kind = SYNC_FAILED, .failure = calls[i]};
-		else
-			answers[i] = (SyncAnswer) {.kind = SYNC_TOLD, .told = told_by(calls[i])};
-	}
+		if (judge(calls[i], &answers[i]))
+			answers[i].told = sync_told_by(calls[i]);
 }
 
-void
-sync_ask_cobot_fields(SyncRun *run, const SyncMissing *missing, int count, SyncAnswer *answers)
+static void
+ask_fields(SyncRun *run, const SyncMissing *missing, int count, SyncAnswer *answers)
 {
-	int			asked = Min(count, SYNC_VERIFY_LIMIT);
-	CobotCall **calls = palloc(sizeof(CobotCall *) * Max(asked, 1));
+	CobotCall **calls;
+	int			asked = ask_each(run, cobot_ask_member_fields, missing, count, &calls);
 
 	for (int i = 0; i < asked; i++)
-		calls[i] = cobot_ask_member_fields(&run->client, missing[i].cobot_id);
-	cobot_perform(calls, asked);
-
-	for (int i = 0; i < asked; i++)
-	{
-		if (calls[i]->outcome == COBOT_NOT_FOUND)
-			answers[i].kind = SYNC_DELETED;
-		else if (calls[i]->outcome != COBOT_OK)
-			answers[i] = (SyncAnswer) {.kind = SYNC_FAILED, .failure = calls[i]};
-		else
-			answers[i] = (SyncAnswer) {.kind = SYNC_TOLD, .fields = told_by(calls[i])};
-	}
+		if (judge(calls[i], &answers[i]))
+			answers[i].fields = sync_told_by(calls[i]);
 }
 
 const SyncSource sync_from_cobot = {
 	.fetch = fetch,
-	.ask_members = sync_ask_cobot_members,
-	.ask_fields = sync_ask_cobot_fields
+	.ask_members = ask_members,
+	.ask_fields = ask_fields
 };

@@ -136,13 +136,9 @@ ask_member(SyncRun *run, const SyncMissing *missing, int count, SyncAnswer *answ
 	else
 	{
 		answers[0].kind = SYNC_TOLD;
-		answers[0].told = (JsonElement) {
-			.text = calls[0]->request->response, .length = calls[0]->request->response_length
-		};
+		answers[0].told = sync_told_by(calls[0]);
 		if (fields && fields->outcome == COBOT_OK)
-			answers[0].fields = (JsonElement) {
-				.text = fields->request->response, .length = fields->request->response_length
-			};
+			answers[0].fields = sync_told_by(fields);
 		else if (fields)
 		{
 			/* the membership itself is good; what the custom field gave stays */
