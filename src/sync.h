@@ -273,6 +273,9 @@ extern void sync_plan_problem(SyncPlan *plan, const char *problem, const char *r
 /* Appends a change that needs no row of its own to be written; returns it to be completed. */
 extern SyncChange *sync_plan_change(SyncPlan *plan, const char *record, const char *cobot_id, const char *what);
 
+/* A record that cannot be used, as a rejected change and a problem; returns the former. */
+extern SyncChange *sync_plan_reject(SyncPlan *plan, const char *record, const char *cobot_id, const char *detail);
+
 /* Appends a member's record to the plan, or reports why it cannot be used. */
 extern SyncRecordState sync_read_member(SyncRun *run, const SyncSnapshot *snapshot, SyncPlan *plan,
 										const SyncMemberSource *source);

@@ -310,13 +310,8 @@ reject(Application *application, int ordinal, const ErrorData *error)
 	char	   *cobot_id = id_of(ordinal);
 	char	   *detail = psprintf("the database refuses the record: %s (SQLSTATE %s)",
 								  error->message, unpack_sql_state(error->sqlerrcode));
-	SyncChange *change = sync_plan_change(application->plan, "membership", cobot_id, "unusable");
 
-	change->ordinal = ordinal;
-	change->verdict = SYNC_REJECTED;
-	change->reason = "bad_record";
-	change->detail = MemoryContextStrdup(application->run->context, detail);
-	sync_plan_problem(application->plan, "bad_record", "membership", cobot_id, detail);
+	sync_plan_reject(application->plan, "membership", cobot_id, detail)->ordinal = ordinal;
 }
 
 /* Writes the rows from..to, or as many of them as the database takes. */

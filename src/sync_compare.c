@@ -80,16 +80,8 @@ list_members(SyncRun *run, const SyncSnapshot *snapshot, SyncPlan *plan, const S
 				hash = FIELDS_ABSENT;
 		}
 		if (doubled || fields_doubled)
-		{
-			const char *detail = doubled ? "memberships has two records with this id"
-				: "custom_fields has two records with this membership_id";
-			SyncChange *change = sync_plan_change(plan, "membership", entry->id, "unusable");
-
-			change->verdict = SYNC_REJECTED;
-			change->reason = "bad_record";
-			change->detail = pstrdup(detail);
-			sync_plan_problem(plan, "bad_record", "membership", entry->id, detail);
-		}
+			sync_plan_reject(plan, "membership", entry->id, doubled ? "memberships has two records with this id"
+							 : "custom_fields has two records with this membership_id");
 
 		hash = hash_combine64(hash_text(run, element->text, element->length), hash);
 

@@ -145,18 +145,25 @@ sync_plan_change(SyncPlan *plan, const char *record, const char *cobot_id, const
 	return change;
 }
 
+SyncChange *
+sync_plan_reject(SyncPlan *plan, const char *record, const char *cobot_id, const char *detail)
+{
+	SyncChange *change = sync_plan_change(plan, record, cobot_id, "unusable");
+
+	change->verdict = SYNC_REJECTED;
+	change->reason = "bad_record";
+	change->detail = MemoryContextStrdup(GetMemoryChunkContext(plan->change), detail);
+	sync_plan_problem(plan, "bad_record", record, cobot_id, detail);
+	return change;
+}
+
 /* A record that cannot be used: by its id, or by its place where it has none. */
 static void
 bad_record(SyncPlan *plan, const char *record, const char *cobot_id, const char *where,
 		   const JsonError *error)
 {
-	char	   *detail = psprintf("%s %s", error->path[0] ? error->path : where, error->message);
-	SyncChange *change = sync_plan_change(plan, record, cobot_id ? cobot_id : where, "unusable");
-
-	change->verdict = SYNC_REJECTED;
-	change->reason = "bad_record";
-	change->detail = MemoryContextStrdup(GetMemoryChunkContext(plan->change), detail);
-	sync_plan_problem(plan, "bad_record", record, cobot_id ? cobot_id : where, detail);
+	sync_plan_reject(plan, record, cobot_id ? cobot_id : where,
+					 psprintf("%s %s", error->path[0] ? error->path : where, error->message));
 }
 
 void
@@ -294,12 +301,7 @@ sync_read_plans(SyncPlan *plan, const JsonArray *array)
 		if (entry == NULL || !sync_is_doubled(&index, entry))
 			read_plan(plan, element, where);
 		else if (entry->place == (int) i)	/* is found for all of them: reported once */
-		{
-			JsonError	error;
-
-			json_fail(&error, "plans", "", "has two records with this id");
-			bad_record(plan, "plan", element->id, where, &error);
-		}
+			sync_plan_reject(plan, "plan", element->id, "plans has two records with this id");
 	}
 	pfree(index.entry);
 }
