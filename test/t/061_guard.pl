@@ -11,7 +11,7 @@ use Test::More;
 
 my %members = (
 	ended => 90, few => 8, emptied => 30, moved => 90, fields => 90, gone => 30, early => 90, natural => 90, limits => 20,
-	fresh => 90, more => 10, again => 90, down => 90, crowd => 90, dropped => 90, empty => 45, hiccup => 30, misuse => 2, both => 20);
+	fresh => 90, others => 90, more => 10, again => 90, down => 90, crowd => 90, dropped => 90, empty => 45, hiccup => 30, misuse => 2, both => 20);
 my $t = lofts(%members);
 my $cobot = $t->cobot;
 
@@ -227,6 +227,18 @@ promise 'a release takes what Cobot says now, not what it said then', fresh => s
 
 	$loft->leave(1 .. 3, 40 .. 60);
 	is($loft->verdicts($loft->sync), '24 left held too_many_removals', 'a release is used up: the next time is another one');
+};
+
+promise 'a release is for those who were shown, and for nobody else', others => sub {
+	my ($loft) = @_;
+
+	$loft->leave(1 .. 20);
+	my $run = $loft->sync;
+	$loft->leave(21 .. 40);
+	my $release = $loft->release($run);
+	is("$release->{result} $release->{reason} " . $loft->verdicts($release), 'held too_many_removals 20 left applied, 20 left held too_many_removals', 'as many again left meanwhile: they are held');
+	is($loft->outside(1 .. 90), join(' ', 1 .. 20), 'only those who were shown are out');
+	is($loft->release($release)->{result} . ' ' . $loft->outside(1 .. 90), 'ok ' . join(' ', 1 .. 40), 'the others need a decision of their own');
 };
 
 promise 'a release covers the groups that were shown, and no more', more => sub {
