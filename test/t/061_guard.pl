@@ -11,7 +11,7 @@ use Test::More;
 
 my %members = (
 	ended => 90, few => 8, emptied => 30, moved => 90, fields => 90, gone => 30, early => 90, natural => 90, limits => 20,
-	fresh => 90, more => 10, again => 90, down => 90, crowd => 90, dropped => 90, empty => 45, hiccup => 30, misuse => 2, both => 20);
+	fresh => 90, others => 90, more => 10, again => 90, down => 90, meanwhile => 90, crowd => 90, dropped => 90, empty => 45, hiccup => 30, misuse => 2, both => 20);
 my $t = lofts(%members);
 my $cobot = $t->cobot;
 
@@ -229,6 +229,18 @@ promise 'a release takes what Cobot says now, not what it said then', fresh => s
 	is($loft->verdicts($loft->sync), '24 left held too_many_removals', 'a release is used up: the next time is another one');
 };
 
+promise 'a release is for those who were shown, and for nobody else', others => sub {
+	my ($loft) = @_;
+
+	$loft->leave(1 .. 20);
+	my $run = $loft->sync;
+	$loft->leave(21 .. 40);
+	my $release = $loft->release($run);
+	is("$release->{result} $release->{reason} " . $loft->verdicts($release), 'held too_many_removals 20 left applied, 20 left held too_many_removals', 'as many again left meanwhile: they are held');
+	is($loft->outside(1 .. 90), join(' ', 1 .. 20), 'only those who were shown are out');
+	is($loft->release($release)->{result} . ' ' . $loft->outside(1 .. 90), 'ok ' . join(' ', 1 .. 40), 'the others need a decision of their own');
+};
+
 promise 'a release covers the groups that were shown, and no more', more => sub {
 	my ($loft) = @_;
 
@@ -275,6 +287,25 @@ promise 'a decision outlives a Cobot that does not answer', down => sub {
 	is($loft->verdicts($run), '30 left released too_many_removals', 'it still stands');
 	is($loft->sync->{result} . ' ' . $loft->inside, 'ok 60', 'the next good run carries it out');
 	is($loft->verdicts($run), '30 left applied too_many_removals', 'and says so');
+};
+
+promise 'a decision made while another run is under way is not lost', meanwhile => sub {
+	my ($loft) = @_;
+
+	$loft->leave(1 .. 30);
+	my $run = $loft->sync;
+	my $session = $t->node->background_psql('postgres', on_error_stop => 0);
+	$session->query_safe("SET client_min_messages = error; BEGIN; SELECT smartspace.cobot_sync(@{[ $loft->id ]})");    # holds them again, and is not committed
+	my $decision = $t->node->background_psql('postgres', on_error_stop => 0);
+	my $pid = $decision->query_safe('SELECT pg_backend_pid()');
+	$decision->{stdin} .= "SELECT (smartspace.cobot_release($run->{id})).result;\n";
+	$decision->{run}->pump_nb;
+	$t->wait_until(sub { $decision->{run}->pump_nb; $t->sql("SELECT count(*) FROM pg_stat_activity WHERE pid = $pid AND wait_event_type = 'Lock'") eq '1' }, 'the decision waits for the run');
+	$session->query_safe('COMMIT');
+	$session->quit;
+	like($decision->query('SELECT 1'), qr/^ok$/m, 'the release follows the run');
+	$decision->quit;
+	is($loft->outside(1 .. 90), join(' ', 1 .. 30), 'and takes what was decided');
 };
 
 promise 'more than forty released are taken in several runs', crowd => sub {

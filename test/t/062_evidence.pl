@@ -11,7 +11,7 @@ use JSON::PP;
 use Test::More;
 
 my %members = (
-	known => 12, values => 30, eve => 12, crowd => 90, half => 60, small => 60, plans => 12, lost => 90, race => 12,
+	known => 12, values => 30, eve => 12, crowd => 90, half => 60, small => 60, plans => 12, lost => 90, first => 90, race => 12,
 	wait => 3, backoff => 3, other => 3);
 my $t = lofts(%members);
 my $cobot = $t->cobot;
@@ -185,6 +185,21 @@ promise 'a list that lost much and is whole again has taken nothing, though it w
 	my $run = $loft->sync;
 	is("$run->{result} $run->{reason} " . $loft->inside, 'incomplete source_incomplete 90', 'fifty vanish');
 	is($loft->release($run)->{result} . ' ' . $loft->inside, 'ok 90', 'released, they are there');
+};
+
+promise 'a release waits for a list that can be believed, and comes first then', first => sub {
+	my ($loft) = @_;
+
+	$loft->leave(1 .. 20);
+	my $held = $loft->sync;
+	is($held->{removals_held}, 20, 'given: twenty are held');
+	$cobot->fault(match => { path => '/api/memberships', host => 'first.cobot.me' }, times => 2, body => $json->encode([ grep { $_->{id} ge 'first-71' } @{ $cobot->space('first')->{memberships} } ]));
+	my $release = $loft->release($held);
+	is("$release->{result} $release->{reason} $release->{members_removed} " . $loft->inside, 'incomplete source_incomplete 0 90', 'the list that comes with the release lost much more: it takes nothing, not even what was released');
+	is($t->sql("SELECT count(*) FROM smartspace.cobot_sync_change WHERE integration_id = @{[ $loft->id ]} AND verdict = 'released'"), 20, 'the decision stands');
+	my $run = $loft->sync;
+	is("$run->{members_removed} " . $loft->outside(1 .. 90), '20 ' . join(' ', 1 .. 20), 'seventy are missing the second time: of the forty asked for, those who were released come first');
+	is($loft->sync->{result} . ' ' . $loft->inside, 'ok 70', 'nobody else is out');
 };
 
 promise 'a list of plans that lost much takes nothing either', plans => sub {

@@ -64,13 +64,16 @@ promise 'one record among a hundred that breaks a CHECK', check => sub {
 promise 'three records that a trigger of the backend refuses, found in few statements', trigger => sub {
 	my ($loft) = @_;
 
-	$t->sql('CREATE SEQUENCE tries');
-	trigger_of_backend('BEFORE UPDATE', "IF NEW.cobot_id IN ('trigger-05', 'trigger-06', 'trigger-77') THEN PERFORM nextval('public.tries'); RAISE EXCEPTION 'not this one'; END IF;");
+	$t->sql('CREATE SEQUENCE tries; CREATE FUNCTION count_tries() RETURNS trigger LANGUAGE plpgsql AS $f$BEGIN PERFORM nextval(\'public.tries\'); RETURN NULL; END$f$;'
+		  . ' CREATE TRIGGER count_tries BEFORE UPDATE ON smartspace.cobot_membership FOR EACH STATEMENT EXECUTE FUNCTION count_tries()');
+	trigger_of_backend('BEFORE UPDATE', "IF NEW.cobot_id IN ('trigger-05', 'trigger-06', 'trigger-77') THEN RAISE EXCEPTION 'not this one'; END IF;");
 	$loft->change([ 1 .. 100 ], phone => '456');
 	my $run = $loft->sync;
 	is($loft->verdicts($run), '97 changed applied, 3 unusable rejected bad_record', 'ninety-seven go through');
 	is($t->sql("SELECT string_agg(cobot_id, ' ' ORDER BY cobot_id) FROM smartspace.cobot_membership WHERE phone IS DISTINCT FROM '456' AND integration_id = @{[ $loft->id ]}"), 'trigger-05 trigger-06 trigger-77', 'the three stay as they were');
-	cmp_ok($t->sql("SELECT last_value FROM tries"), '<=', 25, 'halving finds them in a few tries');
+	my $tries = $t->sql('SELECT last_value FROM tries');
+	ok($tries > 3 && $tries < 50, 'halving finds them in a few statements') or diag $tries;
+	$t->sql('DROP TRIGGER count_tries ON smartspace.cobot_membership');
 };
 
 promise 'a record refused among removals that are held', held => sub {
