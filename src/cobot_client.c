@@ -1,8 +1,8 @@
 /*
  * cobot_client.c
- *	  Cobot's HTTP API: URLs and tokens, retries, and what an answer means. Runs
- *	  in any backend or background worker, inside or outside a transaction; only
- *	  cobot_perform() waits.
+ *	  Cobot's HTTP API: retries, and what an answer means. Runs in any backend or
+ *	  background worker, inside or outside a transaction; only cobot_perform()
+ *	  waits. The questions are in cobot_question.c.
  *
  * Each attempt has a small memory context of its own below the client's, so that
  * the body of a failed one is gone before the next one arrives.
@@ -16,13 +16,9 @@
 #include "cobot_client.h"
 #include "smartspace_cobot.h"
 
-#define COBOT_WWW "https://www.cobot.me"
-
 #define BACKOFF_FIRST_MS 250
 #define BACKOFF_LIMIT_MS 8000
 #define BACKOFF_JITTER 0.25
-
-/* ---- questions ---- */
 
 void
 cobot_client_init(CobotClient *client, MemoryContext context,
@@ -39,223 +35,13 @@ cobot_client_init(CobotClient *client, MemoryContext context,
 	};
 }
 
-/* A text as one segment of a URL's path, palloc'd. */
-static char *
-encode(const char *text)
-{
-	char	   *encoded = palloc(COBOT_PERCENT_ENCODED_SIZE(text));
-
-	cobot_percent_encode(encoded, text);
-	return encoded;
-}
-
-static char *
-encode_token(const CobotClient *client)
-{
-	if (client->token == NULL)
-		elog(ERROR, "Cobot client has no token");
-	return encode(client->token);
-}
-
-/* An URL of the client's space. */
-static char *
-space_url(const CobotClient *client, const char *path)
-{
-	return psprintf("https://%s.cobot.me%s", client->subdomain, path);
-}
-
-static HttpRequest *
-new_request(CobotClient *client, const char *method, const char *url)
+HttpRequest *
+cobot_new_request(CobotClient *client, const char *method, const char *url)
 {
 	MemoryContext context = AllocSetContextCreate(client->context, "Cobot request",
 												  ALLOCSET_SMALL_SIZES);
 
 	return http_request_create(context, method, url);
-}
-
-/*
- * Takes over url, which may hold a token, and subject. A call that was never
- * performed must not look like a success.
- */
-static CobotCall *
-new_call(CobotClient *client, const char *method, char *url, char *subject)
-{
-	CobotCall  *call = MemoryContextAllocZero(client->context, sizeof(CobotCall));
-
-	call->client = client;
-	call->subject = MemoryContextStrdup(client->context, subject);
-	call->is_read = strcmp(method, "GET") == 0;
-	call->outcome = COBOT_LOCAL_FAILURE;
-	call->retry_after_s = -1;
-	call->request = new_request(client, method, url);
-	call->request->bearer = client->token;
-	pfree(url);
-	pfree(subject);
-	return call;
-}
-
-static CobotCall *
-ask_list(CobotClient *client, const char *path, const char *what, const char *id_key)
-{
-	CobotCall  *call = new_call(client, "GET", space_url(client, path),
-								psprintf("%s of \"%s\"", what, client->subdomain));
-
-	call->expect_array = true;
-	call->id_key = id_key;
-	return call;
-}
-
-/*
- * Gives the call a JSON body, which is freed even if there is no memory left for
- * the copy that the call needs.
- */
-static void
-set_body(CobotCall *call, char *json)
-{
-	if (json == NULL)
-		ereport(ERROR,
-				errcode(ERRCODE_OUT_OF_MEMORY),
-				errmsg("out of memory"),
-				errdetail("Failed on a request body for Cobot."));
-	PG_TRY();
-	{
-		call->request->body = MemoryContextStrdup(call->client->context, json);
-	}
-	PG_FINALLY();
-	{
-		cJSON_free(json);
-	}
-	PG_END_TRY();
-	call->request->body_length = strlen(call->request->body);
-	call->request->content_type = "application/json";
-}
-
-CobotCall *
-cobot_ask_space(CobotClient *client)
-{
-	CobotCall  *call = new_call(client, "GET",
-								psprintf(COBOT_WWW "/api/spaces/%s", client->subdomain),
-								psprintf("the space \"%s\"", client->subdomain));
-
-	call->request->bearer = NULL;
-	return call;
-}
-
-CobotCall *
-cobot_ask_user(CobotClient *client)
-{
-	return new_call(client, "GET", pstrdup(COBOT_WWW "/api/user"),
-					pstrdup("the Cobot user of the token"));
-}
-
-CobotCall *
-cobot_ask_token_scopes(CobotClient *client)
-{
-	char	   *token = encode_token(client);
-	CobotCall  *call = new_call(client, "GET", psprintf(COBOT_WWW "/api/access_tokens/%s", token),
-								pstrdup("the scopes of the token"));
-
-	pfree(token);
-	return call;
-}
-
-CobotCall *
-cobot_ask_space_token(CobotClient *client, const char *space_id)
-{
-	char	   *token = encode_token(client);
-	CobotCall  *call = new_call(client, "POST",
-								psprintf(COBOT_WWW "/api/access_tokens/%s/space", token),
-								psprintf("a space token for \"%s\"", client->subdomain));
-	cJSON	   *body = cJSON_CreateObject();
-	char	   *json = NULL;
-
-	if (cJSON_AddStringToObject(body, "space_id", space_id) != NULL)
-		json = cJSON_PrintUnformatted(body);
-	cJSON_Delete(body);
-	set_body(call, json);
-	pfree(token);
-	return call;
-}
-
-CobotCall *
-cobot_ask_plans(CobotClient *client)
-{
-	return ask_list(client, "/api/plans", "the plans", "id");
-}
-
-CobotCall *
-cobot_ask_memberships(CobotClient *client)
-{
-	return ask_list(client, "/api/memberships", "the members", "id");
-}
-
-CobotCall *
-cobot_ask_member_emails(CobotClient *client)
-{
-	return ask_list(client, "/api/memberships?attributes=id,email", "the members", "id");
-}
-
-CobotCall *
-cobot_ask_membership(CobotClient *client, const char *cobot_id)
-{
-	char	   *id = encode(cobot_id);
-	CobotCall  *call = new_call(client, "GET",
-								psprintf("https://%s.cobot.me/api/memberships/%s",
-										 client->subdomain, id),
-								psprintf("the member \"%s\" of \"%s\"",
-										 cobot_id, client->subdomain));
-
-	pfree(id);
-	return call;
-}
-
-CobotCall *
-cobot_ask_member_fields(CobotClient *client, const char *cobot_id)
-{
-	char	   *id = encode(cobot_id);
-	CobotCall  *call = new_call(client, "GET",
-								psprintf("https://%s.cobot.me/api/memberships/%s/custom_fields",
-										 client->subdomain, id),
-								psprintf("the custom fields of the member \"%s\" of \"%s\"",
-										 cobot_id, client->subdomain));
-
-	pfree(id);
-	return call;
-}
-
-CobotCall *
-cobot_ask_custom_fields(CobotClient *client)
-{
-	return ask_list(client, "/api/custom_fields", "the custom fields", "membership_id");
-}
-
-CobotCall *
-cobot_ask_field_definitions(CobotClient *client)
-{
-	return ask_list(client, "/api/space/custom_fields", "the custom field definitions", "id");
-}
-
-CobotCall *
-cobot_put_field_definitions(CobotClient *client, const cJSON *current, const char *label)
-{
-	CobotCall  *call = new_call(client, "PUT", space_url(client, "/api/space/custom_fields"),
-								psprintf("the custom field definitions of \"%s\"",
-										 client->subdomain));
-	cJSON	   *list = cJSON_Duplicate(current, true);
-	cJSON	   *added = cJSON_CreateObject();
-	char	   *json = NULL;
-
-	/* every step must have worked: a list that lacks something must not be sent */
-	if (cJSON_AddStringToObject(added, "label", label) == NULL || !cJSON_AddItemToArray(list, added))
-		cJSON_Delete(added);
-	else if (cJSON_GetArraySize(list) == cJSON_GetArraySize(current) + 1)
-		json = cJSON_PrintUnformatted(list);
-	cJSON_Delete(list);
-
-	call->expect_array = true;
-	call->id_key = "id";
-	set_body(call, json);
-	return call;
 }
 
 /* ---- what an answer means ---- */
@@ -455,7 +241,7 @@ static void
 start_again(CobotCall *call)
 {
 	HttpRequest *failed = call->request;
-	HttpRequest *request = new_request(call->client, failed->method, failed->url);
+	HttpRequest *request = cobot_new_request(call->client, failed->method, failed->url);
 
 	request->bearer = failed->bearer;
 	call->request = request;

@@ -97,6 +97,17 @@ extern CobotCall *cobot_ask_field_definitions(CobotClient *client);
 extern CobotCall *cobot_put_field_definitions(CobotClient *client, const cJSON *current, const char *label);
 
 /*
+ * Webhook subscriptions: those of the token's user and app; a new one, never
+ * retried, whose callback_url may hold a secret; the end of one.
+ */
+extern CobotCall *cobot_ask_subscriptions(CobotClient *client);
+extern CobotCall *cobot_post_subscription(CobotClient *client, const char *event, const char *callback_url);
+extern CobotCall *cobot_delete_subscription(CobotClient *client, const char *cobot_id);
+
+/* An attempt at a question, in a memory context of its own. For cobot_client.c and cobot_question.c alone. */
+extern HttpRequest *cobot_new_request(CobotClient *client, const char *method, const char *url);
+
+/*
  * Sends the calls, several at a time, and waits for all of them. Reads that end
  * in 5xx, a refused or broken connection, or DNS failure are tried again up to
  * smartspace_cobot.max_retries times with exponential back-off and jitter; 429
@@ -125,6 +136,10 @@ extern const char *cobot_failure_hint(const CobotCall *call);	/* what to do next
 
 /* Of the closed vocabulary: "auth_revoked", "admin_rights_lost", "account_suspended", "rate_limited", "unreachable", "bad_answer". */
 extern const char *cobot_failure_reason(CobotOutcome outcome);
+
+/* Raises what went wrong: a call that did not end in COBOT_OK; an answer that was read in vain. */
+extern void cobot_raise_call(const CobotCall *call) pg_attribute_noreturn();
+extern void cobot_raise_answer(const CobotCall *call, const JsonError *error) pg_attribute_noreturn();
 
 /* SQLSTATE for functions that raise: 28000, 42501, 08006, 08P01 ... (ERRCODE_ value). */
 extern int	cobot_failure_sqlstate(CobotOutcome outcome);

@@ -195,3 +195,22 @@ cobot_failure_sqlstate(CobotOutcome outcome)
 {
 	return outcome_words[outcome].sqlstate;
 }
+
+void
+cobot_raise_call(const CobotCall *call)
+{
+	ereport(ERROR,
+			(errcode(cobot_failure_sqlstate(call->outcome)),
+			 errmsg("%s", cobot_failure_message(call)),
+			 errdetail("%s", cobot_failure_detail(call)),
+			 errhint("%s", cobot_failure_hint(call))));
+}
+
+void
+cobot_raise_answer(const CobotCall *call, const JsonError *error)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_PROTOCOL_VIOLATION),
+			 errmsg("could not use %s: Cobot's answer is not as expected", call->subject),
+			 errdetail("%s %s", error->path, error->message)));
+}

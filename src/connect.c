@@ -13,8 +13,6 @@
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
-#include "pgstat.h"
-#include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
@@ -23,6 +21,7 @@
 #include "integration.h"
 #include "query.h"
 #include "space.h"
+#include "statement.h"
 
 PG_FUNCTION_INFO_V1(connect_create_integration);
 PG_FUNCTION_INFO_V1(connect_token);
@@ -43,47 +42,6 @@ typedef struct Connection
 	Datum		granted_scope;	/* text[] */
 	const char *user_email;		/* NULL where the token may not read its user */
 } Connection;
-
-/*
- * Takes the statement that is running out of pg_stat_activity and out of the
- * STATEMENT line of errors, because it may hold a secret as a literal. (What
- * log_statement and log_min_duration_statement write is out of reach; the README
- * tells to use a bind parameter.) Also silences the CONTEXT of the callers, since
- * PL/pgSQL quotes the statement there. Returns their error_context_stack, to be
- * put back before the function returns; after an error whoever catches it does.
- */
-static ErrorContextCallback *
-hide_statement(void)
-{
-	ErrorContextCallback *callers = error_context_stack;
-
-	debug_query_string = "<hidden: the statement may hold a secret>";
-	pgstat_report_activity(STATE_RUNNING, debug_query_string);
-	error_context_stack = NULL;
-	return callers;
-}
-
-static void raise_call(const CobotCall *call) pg_attribute_noreturn();
-static void raise_answer(const CobotCall *call, const JsonError *error) pg_attribute_noreturn();
-
-static void
-raise_call(const CobotCall *call)
-{
-	ereport(ERROR,
-			(errcode(cobot_failure_sqlstate(call->outcome)),
-			 errmsg("%s", cobot_failure_message(call)),
-			 errdetail("%s", cobot_failure_detail(call)),
-			 errhint("%s", cobot_failure_hint(call))));
-}
-
-static void
-raise_answer(const CobotCall *call, const JsonError *error)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_PROTOCOL_VIOLATION),
-			 errmsg("could not use %s: Cobot's answer is not as expected", call->subject),
-			 errdetail("%s %s", error->path, error->message)));
-}
 
 /* The token without the blanks that come along when it is pasted. Never shown. */
 static char *
@@ -135,7 +93,7 @@ optional_text(FunctionCallInfo fcinfo, int arg)
 Datum
 connect_create_integration(PG_FUNCTION_ARGS)
 {
-	ErrorContextCallback *callers = hide_statement();
+	ErrorContextCallback *callers = statement_hide();
 	char	   *name = required_text(fcinfo, 0, "name");
 	char	   *subdomain = required_text(fcinfo, 1, "subdomain");
 	char	   *client_id = optional_text(fcinfo, 2);
@@ -205,7 +163,7 @@ read_scopes(CobotCall *call)
 		answer = NULL;
 	}
 	if (answer == NULL)
-		raise_answer(call, &error);
+		cobot_raise_answer(call, &error);
 
 	Datum	   *scopes = palloc(sizeof(Datum) * Max(cJSON_GetArraySize(list), 1));
 	int			count = 0;
@@ -230,12 +188,12 @@ check_admin(Connection *connection, CobotCall *call)
 	if (call->outcome == COBOT_FORBIDDEN)
 		return;
 	if (call->outcome != COBOT_OK)
-		raise_call(call);
+		cobot_raise_call(call);
 
 	const cJSON *user = cobot_answer(call, &error);
 
 	if (user == NULL)
-		raise_answer(call, &error);
+		cobot_raise_answer(call, &error);
 	connection->user_email = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(user, "email"));
 
 	const cJSON *space;
@@ -304,7 +262,7 @@ inspect_token(Connection *connection)
 				 errdetail("%s", cobot_failure_detail(calls[0])),
 				 errhint("Copy the access token again; it may have been revoked.")));
 	if (calls[0]->outcome != COBOT_OK)
-		raise_call(calls[0]);
+		cobot_raise_call(calls[0]);
 	connection->granted_scope = read_scopes(calls[0]);
 
 	if (calls[2]->outcome == COBOT_NOT_FOUND)
@@ -313,9 +271,9 @@ inspect_token(Connection *connection)
 				 errmsg("Cobot has no space \"%s\"", connection->integration.subdomain),
 				 errhint("Correct the subdomain of the integration.")));
 	if (calls[2]->outcome != COBOT_OK)
-		raise_call(calls[2]);
+		cobot_raise_call(calls[2]);
 	if (!space_read(cobot_answer(calls[2], &error), &connection->space, &error))
-		raise_answer(calls[2], &error);
+		cobot_raise_answer(calls[2], &error);
 	if (!connection->space.time_zone_known)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -348,18 +306,18 @@ space_token(Connection *connection)
 				 errdetail("%s", cobot_failure_detail(call)),
 				 errhint("Use a token of an admin of this space.")));
 	if (call->outcome != COBOT_OK)
-		raise_call(call);
+		cobot_raise_call(call);
 
 	const cJSON *answer = cobot_answer(call, &error);
 	const char *token = NULL;
 	bool		present;
 
 	if (answer == NULL || !json_get_string(answer, "", "token", &token, &present, &error))
-		raise_answer(call, &error);
+		cobot_raise_answer(call, &error);
 	if (!present)
 	{
 		json_fail(&error, "", "token", "is missing");
-		raise_answer(call, &error);
+		cobot_raise_answer(call, &error);
 	}
 	return checked_token(token);
 }
@@ -427,7 +385,7 @@ connect_token(PG_FUNCTION_ARGS)
 {
 	Connection	connection = {0};
 	TupleDesc	tupdesc;
-	ErrorContextCallback *callers = hide_statement();
+	ErrorContextCallback *callers = statement_hide();
 
 	PreventCommandIfReadOnly("cobot_connect_token()");
 	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)

@@ -78,6 +78,13 @@ integration_require_connected(const Integration *integration)
 				 errhint("Connect it with smartspace.cobot_connect_token(%lld, token).", (long long) integration->id)));
 }
 
+bool
+integration_can_ask(const Integration *integration)
+{
+	return home_is_here(&integration->home) && integration->token != NULL &&
+		strcmp(integration->state, "paused") != 0 && strcmp(integration->state, "disconnected") != 0;
+}
+
 void
 integration_open_client(const Integration *integration, CobotClient *client, MemoryContext context)
 {

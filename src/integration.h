@@ -41,6 +41,9 @@ extern void integration_load(Integration *integration, int64 id, bool is_null);
  */
 extern void integration_require_connected(const Integration *integration);
 
+/* The same without throwing. */
+extern bool integration_can_ask(const Integration *integration);
+
 /*
  * The only ways to a client, so that nothing leaves a copy of the database: with
  * the token that is kept, where integration_require_connected() passes; with another

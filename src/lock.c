@@ -84,3 +84,11 @@ lock_access(int64 integration)
 	lock_tables();
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 }
+
+void
+lock_subscriptions(int64 integration)
+{
+	LOCKTAG		tag = object_tag("cobot_webhook_subscription", integration);
+
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+}

@@ -28,4 +28,10 @@ extern void lock_identifiers(bool exclusive);
 /* The grants of one integration: whoever recomputes them, alone. */
 extern void lock_access(int64 integration);
 
+/*
+ * The webhook subscriptions of one integration: whoever changes them at Cobot,
+ * alone. Taken with none of the others.
+ */
+extern void lock_subscriptions(int64 integration);
+
 #endif

@@ -235,6 +235,9 @@ typedef struct SyncIdIndex
 extern SyncIdIndex sync_index_by_id(const JsonArray *array);
 extern const SyncIdEntry *sync_find_entry(const SyncIdIndex *index, const char *id);
 
+/* The ids as text[], in the current context. */
+extern Datum sync_ids_of(const JsonArray *array);
+
 /* True if the entry's id stands in the list more than once. */
 extern bool sync_is_doubled(const SyncIdIndex *index, const SyncIdEntry *entry);
 

@@ -117,17 +117,9 @@ update_plans(Application *application)
 static void
 apply_plans(Application *application)
 {
-	const JsonArray *plans = application->snapshot->plans;
-	Datum	   *ids = palloc(sizeof(Datum) * Max(plans->count, 1));
-	int			id_count = 0;
-
-	for (size_t i = 0; i < plans->count; i++)
-		if (plans->element[i].id)
-			ids[id_count++] = CStringGetTextDatum(plans->element[i].id);
-
 	QueryArg	args[] = {
 		query_int64(application->run->integration.id),
-		query_value(TEXTARRAYOID, query_text_array(ids, id_count))
+		query_value(TEXTARRAYOID, sync_ids_of(application->snapshot->plans))
 	};
 
 	update_plans(application);

@@ -153,6 +153,38 @@ excluded_ordinals(const SyncPlan *plan)
 	return PointerGetDatum(construct_array(ordinals, count, INT4OID, sizeof(int32), true, TYPALIGN_INT));
 }
 
+/*
+ * Nobody moves to a plan that the space does not have: if somebody did, the list
+ * of plans is not whole, and perhaps that of members is not either. The plan
+ * becomes known with this run, so that the next one does not stumble over it. (The
+ * first run knows no plans; facts: members can be on plans that were removed.)
+ */
+static void
+doubt_unknown_plans(SyncRun *run, const SyncSnapshot *snapshot, const SyncPlan *plan)
+{
+	if (snapshot->plans == NULL || plan->members->count == 0)
+		return;
+
+	QueryArg	args[] = {
+		query_int64(run->integration.id), query_value(TEXTARRAYOID, sync_ids_of(snapshot->plans))
+	};
+
+	query_run("SELECT pg_catalog.count(*) FROM incoming_member r"
+			  " WHERE r.parent_plan_id IS NOT NULL AND r.parent_plan_id <> ALL ($2)"
+			  " AND NOT EXISTS (SELECT FROM smartspace.cobot_plan o WHERE o.integration_id = $1 AND o.cobot_id = r.parent_plan_id)"
+			  " AND EXISTS (SELECT FROM smartspace.cobot_membership m WHERE m.integration_id = $1)", lengthof(args), args);
+
+	int64		members = query_result_int64(0, 1);
+
+	if (members == 0)
+		return;
+	run->takes_nothing = true;
+	if (run->result == NULL)
+		sync_stop(run, "incomplete", "source_incomplete",
+				  "Nothing is taken from anybody in this run; the next one takes the plan as known. Hidden plans are listed only for a token with the scope read_plans.",
+				  "%lld members are on a plan that Cobot does not list", (long long) members);
+}
+
 /* What the counts of grants grew by. */
 static AccessCounts
 counts_since(AccessCounts before)
@@ -234,6 +266,7 @@ sync_carry_out(SyncRun *run, const SyncSnapshot *snapshot, SyncPlan *plan)
 	sync_rows_register(plan->departed);
 
 	take_locks(run, snapshot, plan);
+	doubt_unknown_plans(run, snapshot, plan);
 	access_set_run(run->id);
 	PG_TRY();
 	{

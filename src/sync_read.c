@@ -11,6 +11,7 @@
 #include "utils/memutils.h"
 
 #include "clock.h"
+#include "query.h"
 #include "sync.h"
 
 /* As long as an id may be (cobot_record.c). */
@@ -53,6 +54,18 @@ sync_find_entry(const SyncIdIndex *index, const char *id)
 	SyncIdEntry key = {.id = id};
 
 	return bsearch(&key, index->entry, index->count, sizeof(SyncIdEntry), compare_entries);
+}
+
+Datum
+sync_ids_of(const JsonArray *array)
+{
+	Datum	   *ids = palloc(sizeof(Datum) * Max(array->count, 1));
+	int			count = 0;
+
+	for (size_t i = 0; i < array->count; i++)
+		if (array->element[i].id)
+			ids[count++] = CStringGetTextDatum(array->element[i].id);
+	return query_text_array(ids, count);
 }
 
 /* ---- the plan ---- */

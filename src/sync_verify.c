@@ -6,9 +6,15 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
 #include "utils/memutils.h"
 
+#include "query.h"
 #include "sync.h"
+
+/* Custom field values of members nobody knows: so many of these are asked for in a run. */
+#define STRANGER_LIMIT 5
 
 /* What the answers of one kind add up to. */
 typedef struct Tally
@@ -192,6 +198,72 @@ verify_fieldless(SyncRun *run, const SyncSnapshot *snapshot, SyncPlan *plan)
 	return tally;
 }
 
+/* ---- members nobody knows ---- */
+
+/*
+ * Cobot ids that have a value of our custom field and are neither in the list of
+ * members nor known here: a few of them, from a random place on.
+ */
+static int
+find_strangers(SyncRun *run, const SyncSnapshot *snapshot, SyncMissing *strangers)
+{
+	const JsonArray *values = snapshot->field_values;
+	SyncIdIndex members = sync_index_by_id(snapshot->members);
+	Datum	   *ids = palloc(sizeof(Datum) * Max(values->count, 1));
+	int			count = 0;
+
+	for (size_t i = 0; i < values->count; i++)
+		if (values->element[i].id && sync_find_entry(&members, values->element[i].id) == NULL &&
+			has_value(snapshot, &values->element[i]))
+			ids[count++] = CStringGetTextDatum(values->element[i].id);
+
+	QueryArg	args[] = {
+		query_int64(run->integration.id), query_value(TEXTARRAYOID, query_text_array(ids, count)),
+		query_int64(STRANGER_LIMIT)
+	};
+
+	count = (int) query_run("SELECT s.id FROM pg_catalog.unnest($2) s (id) WHERE NOT EXISTS (SELECT FROM smartspace.cobot_membership m"
+							"  WHERE m.integration_id = $1 AND m.cobot_id = s.id) ORDER BY pg_catalog.random() LIMIT $3", lengthof(args), args);
+	for (int i = 0; i < count; i++)
+		strangers[i] = (SyncMissing) {.cobot_id = query_result_text(i, 1)};
+	pfree(members.entry);
+	return count;
+}
+
+/*
+ * Where members vanished, the list may be short. If it lacks somebody, too, whom
+ * nobody here knows, but who has custom fields and is a member by Cobot's own
+ * word, then it is, and nothing is taken in this run. They join all the same.
+ */
+static void
+doubt_short_list(SyncRun *run, const SyncSnapshot *snapshot, SyncPlan *plan)
+{
+	SyncMissing strangers[STRANGER_LIMIT];
+	SyncAnswer	answers[STRANGER_LIMIT] = {0};
+	int			count = find_strangers(run, snapshot, strangers);
+	int			current = 0;
+
+	if (count > 0)
+		run->source->ask_members(run, strangers, count, answers);
+	for (int i = 0; i < count; i++)
+	{
+		SyncMemberSource source = {
+			.id = strangers[i].cobot_id, .text = answers[i].told.text, .length = answers[i].told.length,
+			.where = "membership", .keep_individual = true, .asked_by_id = true
+		};
+
+		if (answers[i].kind == SYNC_TOLD && sync_read_member(run, snapshot, plan, &source) == SYNC_CURRENT)
+			current++;
+	}
+	if (current == 0)
+		return;
+	run->takes_nothing = true;
+	if (run->result == NULL)
+		sync_stop(run, "incomplete", "source_incomplete",
+				  "Nothing is taken from anybody in this run. If it goes on, report it to Cobot together with the time of the run.",
+				  "Cobot's list of members lacks %d that it has custom fields of", current);
+}
+
 /* ---- together ---- */
 
 /* A list lacks what is there: incomplete, and nobody is worse off for it. */
@@ -219,6 +291,8 @@ sync_verify(SyncRun *run, const SyncSnapshot *snapshot, SyncPlan *plan)
 		if (!snapshot->partial || tally.failure)
 			judge(run, &tally, "members");
 	}
+	if (plan->vanished_count > 0 && !snapshot->partial && snapshot->field_values)
+		doubt_short_list(run, snapshot, plan);
 	if (plan->fieldless_count > 0)
 	{
 		Tally		tally = verify_fieldless(run, snapshot, plan);

@@ -82,6 +82,13 @@ AS 'MODULE_PATHNAME', 'sync_discard_run';
 COMMENT ON FUNCTION smartspace.cobot_discard(bigint) IS
 'drops what a run holds and returns how many changes that were; the next synchronisation compares afresh, and holds again what is still too much';
 
+CREATE FUNCTION smartspace.cobot_erase_member(member bigint)
+RETURNS text
+LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off
+AS 'MODULE_PATHNAME', 'erase_member';
+COMMENT ON FUNCTION smartspace.cobot_erase_member(bigint) IS
+'removes the personal data of a membership that Cobot deleted or ended, and what was given to it by hand; ids, dates and the journal stay. Refuses while Cobot has an active membership; asks Cobot where it can';
+
 CREATE FUNCTION smartspace.cobot_library_version(OUT library text, OUT http text)
 LANGUAGE c STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'smartspace_library_version';

@@ -6,20 +6,21 @@ REVOKE ALL ON ALL SEQUENCES IN SCHEMA smartspace FROM PUBLIC;
 REVOKE ALL ON ALL ROUTINES IN SCHEMA smartspace FROM PUBLIC;
 
 -- Default privileges of the role that installs may open new tables to others.
--- That is their purpose, but for secrets.
+-- That is their purpose, but for secrets and for what recognises them.
 DO $secret$
 DECLARE
+	secret_table text;
 	grantee text;
 BEGIN
-	FOR grantee IN
-		SELECT DISTINCT pg_catalog.quote_ident(r.rolname)
+	FOR secret_table, grantee IN
+		SELECT DISTINCT c.oid::pg_catalog.regclass::text, pg_catalog.quote_ident(r.rolname)
 		FROM pg_catalog.pg_class c
 			CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) a
 			JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) a.grantee
-		WHERE c.oid OPERATOR(pg_catalog.=) 'smartspace.cobot_secret'::pg_catalog.regclass
+		WHERE c.oid OPERATOR(pg_catalog.=) ANY (ARRAY['smartspace.cobot_secret', 'smartspace.cobot_webhook_subscription']::pg_catalog.regclass[])
 			AND a.grantee OPERATOR(pg_catalog.<>) c.relowner
 	LOOP
-		EXECUTE 'REVOKE ALL ON TABLE smartspace.cobot_secret FROM ' OPERATOR(pg_catalog.||) grantee;
+		EXECUTE pg_catalog.format('REVOKE ALL ON TABLE %s FROM %s', secret_table, grantee);
 	END LOOP;
 END
 $secret$;

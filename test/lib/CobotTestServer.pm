@@ -582,6 +582,48 @@ sub delete_link
 }
 
 =head2 token(scopes => [...], user => ID, kind => 'user'|'space', space => SUBDOMAIN, client_id => ID)
+=head2 subscriptions($subdomain), add_subscription($subdomain, event => ..., callback_url => ..., token => ...)
+
+All webhook subscriptions of a space, whoever made them; a new one, as if the bearer of
+the token had made it (without a token: somebody who never asks).
+
+=cut
+
+sub subscriptions
+{
+	my ($self, $subdomain) = @_;
+
+	return @{ $self->control(GET => _path('spaces', $subdomain, 'subscriptions')) };
+}
+
+sub add_subscription
+{
+	my ($self, $subdomain, %subscription) = @_;
+
+	return $self->control(POST => _path('spaces', $subdomain, 'subscriptions'), \%subscription);
+}
+
+=head2 patch_subscription($subdomain, $id, %changes), delete_subscription($subdomain, $id)
+
+For instance C<< active => JSON::PP::false >>, as after many callbacks that failed.
+
+=cut
+
+sub patch_subscription
+{
+	my ($self, $subdomain, $id, %changes) = @_;
+
+	return $self->control(PATCH => _path('spaces', $subdomain, 'subscriptions', $id), \%changes);
+}
+
+sub delete_subscription
+{
+	my ($self, $subdomain, $id) = @_;
+
+	return $self->control(DELETE => _path('spaces', $subdomain, 'subscriptions', $id));
+}
+
+=head2 token(scopes => [...], user => ID, kind => 'user'|'space', space => SUBDOMAIN)
 
 Makes a token and returns its text. Everything is optional: a user token of an admin
 with all scopes.

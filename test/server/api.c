@@ -23,7 +23,8 @@ static const ApiEndpoint *const groups[] = {
 	api_oauth_endpoints,
 	api_check_in_endpoints,
 	api_time_pass_endpoints,
-	api_navigation_endpoints
+	api_navigation_endpoints,
+	api_subscription_endpoints
 };
 
 void

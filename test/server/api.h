@@ -48,6 +48,7 @@ extern const ApiEndpoint api_oauth_endpoints[];
 extern const ApiEndpoint api_check_in_endpoints[];
 extern const ApiEndpoint api_time_pass_endpoints[];
 extern const ApiEndpoint api_navigation_endpoints[];
+extern const ApiEndpoint api_subscription_endpoints[];
 
 /* Answers as Cobot would. Wants the world's lock. */
 extern void api_handle(Request *request);

@@ -204,6 +204,49 @@ sub tokens_open_what_their_scopes_say
 	return;
 }
 
+sub subscriptions_are_those_of_user_and_app
+{
+	my $url = "$space/api/subscriptions";
+	my %wanted = (event => 'confirmed_membership', callback_url => 'https://backend.example/hook/1');
+	my $made = ask(POST => $url, json => \%wanted);
+	is $made->{status}, 201, 'made';
+	is_deeply [ sort keys %{ $made->{data} } ], [qw(active callback_url event id url)], 'shown as documented';
+	ok $made->{data}{active}, 'active';
+	is_deeply ask(GET => $url)->{data}, [ $made->{data} ], 'listed';
+	is ask(POST => $url, json => \%wanted)->{status}, 409, 'the same once more';
+	is ask(POST => $url, form => 'event=confirmed_membership&callback_url=https://backend.example/hook/2')->{status}, 201, 'another URL, by form';
+	foreach my $wrong ({ event => 'updated_membership' }, { event => undef }, { callback_url => 'ftp://backend.example/' },
+		{ callback_url => 'https://' }, { callback_url => 'https://a b/' }, { callback_url => undef })
+	{
+		is ask(POST => $url, json => { %wanted, %$wrong })->{status}, 422, 'refused: ' . join ' ', map { $_ // 'null' } %$wrong;
+	}
+
+	my %other = (
+		user => ask(GET => $url, token => 'admin-token-demo-space'),
+		app => ask(GET => $url, token => ask(POST => "$www/api/access_tokens/admin-token/space",
+			json => { space_id => ask(GET => "$www/api/spaces/demo-space")->{data}{id} })->{data}{token}));
+	is_deeply $other{user}{data}, [], "another user's are not shown";
+	is scalar @{ $other{app}{data} }, 2, 'a space token of the same user and app sees them';
+	is ask(DELETE => "$url/$made->{data}{id}", token => 'admin-token-demo-space')->{status}, 404, 'nor can another user delete them';
+
+	is scalar(ask(GET => $url, token => $cobot->token(scopes => ['write_subscriptions']))->{status}), 403, 'reading needs its scope';
+	is ask(POST => $url, token => $cobot->token(scopes => ['read_subscriptions']), json => \%wanted)->{status}, 403, 'and making';
+	is ask(DELETE => "$url/$made->{data}{id}", token => $cobot->token(scopes => ['read_subscriptions']))->{status}, 403, 'and deleting';
+	is ask(DELETE => "$url/$made->{data}{id}")->{status}, 204, 'deleted';
+	is ask(DELETE => "$url/$made->{data}{id}")->{status}, 404, 'once';
+
+	$cobot->add_subscription('demo-space', %wanted);
+	my $own = $cobot->add_subscription('demo-space', %wanted, token => 'admin-token');
+	ok !$cobot->patch_subscription('demo-space', $own->{id}, active => JSON::PP::false)->{active}, 'switched off from outside';
+	is scalar($cobot->subscriptions('demo-space')), 3, 'all are seen from outside';
+	is_deeply [ map { $_->{active} ? 1 : 0 } @{ ask(GET => $url)->{data} } ], [ 1, 0 ], 'by others only their own';
+	$cobot->delete_subscription('demo-space', $own->{id});
+	is scalar @{ ask(GET => $url)->{data} }, 1, 'deleted from outside';
+	$cobot->reset;
+	is_deeply [ $cobot->subscriptions('demo-space') ], [], 'a reset forgets them';
+	return;
+}
+
 sub space_token_outlives_its_maker
 {
 	my $id = ask(GET => "$www/api/spaces/demo-space", token => undef)->{data}{id};
@@ -411,6 +454,7 @@ plans_show_what_the_token_may_see();
 custom_field_definitions_are_replaced_as_a_whole();
 member_values_are_set_in_both_forms();
 tokens_open_what_their_scopes_say();
+subscriptions_are_those_of_user_and_app();
 space_token_outlives_its_maker();
 rate_limits_are_those_of_cobot();
 failures_happen_as_ordered();

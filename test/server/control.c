@@ -15,6 +15,7 @@ static const ControlCommand *const groups[] = {
 	control_navigation_commands,
 	control_oauth_commands,
 	control_settings_commands,
+	control_subscription_commands,
 	control_system_commands
 };
 

@@ -29,6 +29,7 @@ extern const ControlCommand control_check_in_commands[];
 extern const ControlCommand control_navigation_commands[];
 extern const ControlCommand control_oauth_commands[];
 extern const ControlCommand control_settings_commands[];
+extern const ControlCommand control_subscription_commands[];
 extern const ControlCommand control_system_commands[];
 
 /* A call that came over HTTP. */

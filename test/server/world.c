@@ -44,6 +44,7 @@ space_free(Space *space)
 	cJSON_Delete(space->record);
 	cJSON_Delete(space->plans);
 	cJSON_Delete(space->links);
+	cJSON_Delete(space->subscriptions);
 	free(space->subdomain);
 	free(space->id);
 	free(space->zone);

@@ -67,6 +67,7 @@ typedef struct Space
 	Map			check_in_tokens;	/* token -> membership id */
 	cJSON	   *links;			/* in the navigation; NULL as long as there was none */
 	Map			time_passes;	/* membership id -> PassBook: where something happened */
+	cJSON	   *subscriptions;	/* array, see subscription.c; NULL: none yet */
 } Space;
 
 typedef struct User

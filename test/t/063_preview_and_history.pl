@@ -87,6 +87,7 @@ promise 'a preview of all kinds of changes', mixed => sub {
 	$loft->change([13], canceled_to => 'today');
 	$loft->change([14], canceled_to => 'today-1d');
 	$loft->change([15], name => {});
+	$cobot->add_plan('mixed', id => 'mixed-secret', name => 'Own');
 	$loft->change([16], plan => { name => 'Own', parent_plan => { id => 'mixed-secret' } });
 	$cobot->delete_plan('mixed', 'mixed-flex');
 	$cobot->add_plan('mixed', id => 'mixed-new', name => 'New');

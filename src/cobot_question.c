@@ -1,0 +1,255 @@
+/*
+ * cobot_question.c
+ *	  What can be asked of Cobot: URLs, tokens and bodies, one function for each
+ *	  question. Runs in any backend or background worker; waits for nothing.
+ */
+#include "postgres.h"
+
+#include "cobot_client.h"
+
+#define COBOT_WWW "https://www.cobot.me"
+
+/* A text as one segment of a URL's path, palloc'd. */
+static char *
+encode(const char *text)
+{
+	char	   *encoded = palloc(COBOT_PERCENT_ENCODED_SIZE(text));
+
+	cobot_percent_encode(encoded, text);
+	return encoded;
+}
+
+static char *
+encode_token(const CobotClient *client)
+{
+	if (client->token == NULL)
+		elog(ERROR, "Cobot client has no token");
+	return encode(client->token);
+}
+
+/* An URL of the client's space. */
+static char *
+space_url(const CobotClient *client, const char *path)
+{
+	return psprintf("https://%s.cobot.me%s", client->subdomain, path);
+}
+
+/*
+ * Takes over url, which may hold a token, and subject. A call that was never
+ * performed must not look like a success.
+ */
+static CobotCall *
+new_call(CobotClient *client, const char *method, char *url, char *subject)
+{
+	CobotCall  *call = MemoryContextAllocZero(client->context, sizeof(CobotCall));
+
+	call->client = client;
+	call->subject = MemoryContextStrdup(client->context, subject);
+	call->is_read = strcmp(method, "GET") == 0;
+	call->outcome = COBOT_LOCAL_FAILURE;
+	call->retry_after_s = -1;
+	call->request = cobot_new_request(client, method, url);
+	call->request->bearer = client->token;
+	pfree(url);
+	pfree(subject);
+	return call;
+}
+
+static CobotCall *
+ask_list(CobotClient *client, const char *path, const char *what, const char *id_key)
+{
+	CobotCall  *call = new_call(client, "GET", space_url(client, path),
+								psprintf("%s of \"%s\"", what, client->subdomain));
+
+	call->expect_array = true;
+	call->id_key = id_key;
+	return call;
+}
+
+/*
+ * Gives the call a JSON body, which is freed even if there is no memory left for
+ * the copy that the call needs.
+ */
+static void
+set_body(CobotCall *call, char *json)
+{
+	if (json == NULL)
+		ereport(ERROR,
+				errcode(ERRCODE_OUT_OF_MEMORY),
+				errmsg("out of memory"),
+				errdetail("Failed on a request body for Cobot."));
+	PG_TRY();
+	{
+		call->request->body = MemoryContextStrdup(call->client->context, json);
+	}
+	PG_FINALLY();
+	{
+		cJSON_free(json);
+	}
+	PG_END_TRY();
+	call->request->body_length = strlen(call->request->body);
+	call->request->content_type = "application/json";
+}
+
+CobotCall *
+cobot_ask_space(CobotClient *client)
+{
+	CobotCall  *call = new_call(client, "GET",
+								psprintf(COBOT_WWW "/api/spaces/%s", client->subdomain),
+								psprintf("the space \"%s\"", client->subdomain));
+
+	call->request->bearer = NULL;
+	return call;
+}
+
+CobotCall *
+cobot_ask_user(CobotClient *client)
+{
+	return new_call(client, "GET", pstrdup(COBOT_WWW "/api/user"),
+					pstrdup("the Cobot user of the token"));
+}
+
+CobotCall *
+cobot_ask_token_scopes(CobotClient *client)
+{
+	char	   *token = encode_token(client);
+	CobotCall  *call = new_call(client, "GET", psprintf(COBOT_WWW "/api/access_tokens/%s", token),
+								pstrdup("the scopes of the token"));
+
+	pfree(token);
+	return call;
+}
+
+CobotCall *
+cobot_ask_space_token(CobotClient *client, const char *space_id)
+{
+	char	   *token = encode_token(client);
+	CobotCall  *call = new_call(client, "POST",
+								psprintf(COBOT_WWW "/api/access_tokens/%s/space", token),
+								psprintf("a space token for \"%s\"", client->subdomain));
+	cJSON	   *body = cJSON_CreateObject();
+	char	   *json = NULL;
+
+	if (cJSON_AddStringToObject(body, "space_id", space_id) != NULL)
+		json = cJSON_PrintUnformatted(body);
+	cJSON_Delete(body);
+	set_body(call, json);
+	pfree(token);
+	return call;
+}
+
+CobotCall *
+cobot_ask_plans(CobotClient *client)
+{
+	return ask_list(client, "/api/plans", "the plans", "id");
+}
+
+CobotCall *
+cobot_ask_memberships(CobotClient *client)
+{
+	return ask_list(client, "/api/memberships", "the members", "id");
+}
+
+CobotCall *
+cobot_ask_member_emails(CobotClient *client)
+{
+	return ask_list(client, "/api/memberships?attributes=id,email", "the members", "id");
+}
+
+CobotCall *
+cobot_ask_membership(CobotClient *client, const char *cobot_id)
+{
+	char	   *id = encode(cobot_id);
+	CobotCall  *call = new_call(client, "GET",
+								psprintf("https://%s.cobot.me/api/memberships/%s",
+										 client->subdomain, id),
+								psprintf("the member \"%s\" of \"%s\"",
+										 cobot_id, client->subdomain));
+
+	pfree(id);
+	return call;
+}
+
+CobotCall *
+cobot_ask_member_fields(CobotClient *client, const char *cobot_id)
+{
+	char	   *id = encode(cobot_id);
+	CobotCall  *call = new_call(client, "GET",
+								psprintf("https://%s.cobot.me/api/memberships/%s/custom_fields",
+										 client->subdomain, id),
+								psprintf("the custom fields of the member \"%s\" of \"%s\"",
+										 cobot_id, client->subdomain));
+
+	pfree(id);
+	return call;
+}
+
+CobotCall *
+cobot_ask_custom_fields(CobotClient *client)
+{
+	return ask_list(client, "/api/custom_fields", "the custom fields", "membership_id");
+}
+
+CobotCall *
+cobot_ask_field_definitions(CobotClient *client)
+{
+	return ask_list(client, "/api/space/custom_fields", "the custom field definitions", "id");
+}
+
+CobotCall *
+cobot_put_field_definitions(CobotClient *client, const cJSON *current, const char *label)
+{
+	CobotCall  *call = new_call(client, "PUT", space_url(client, "/api/space/custom_fields"),
+								psprintf("the custom field definitions of \"%s\"",
+										 client->subdomain));
+	cJSON	   *list = cJSON_Duplicate(current, true);
+	cJSON	   *added = cJSON_CreateObject();
+	char	   *json = NULL;
+
+	/* every step must have worked: a list that lacks something must not be sent */
+	if (cJSON_AddStringToObject(added, "label", label) == NULL || !cJSON_AddItemToArray(list, added))
+		cJSON_Delete(added);
+	else if (cJSON_GetArraySize(list) == cJSON_GetArraySize(current) + 1)
+		json = cJSON_PrintUnformatted(list);
+	cJSON_Delete(list);
+
+	call->expect_array = true;
+	call->id_key = "id";
+	set_body(call, json);
+	return call;
+}
+
+CobotCall *
+cobot_ask_subscriptions(CobotClient *client)
+{
+	return ask_list(client, "/api/subscriptions", "the webhooks", "id");
+}
+
+CobotCall *
+cobot_post_subscription(CobotClient *client, const char *event, const char *callback_url)
+{
+	CobotCall  *call = new_call(client, "POST", space_url(client, "/api/subscriptions"),
+								psprintf("the webhook for %s of \"%s\"", event, client->subdomain));
+	cJSON	   *body = cJSON_CreateObject();
+	char	   *json = NULL;
+
+	if (cJSON_AddStringToObject(body, "event", event) != NULL &&
+		cJSON_AddStringToObject(body, "callback_url", callback_url) != NULL)
+		json = cJSON_PrintUnformatted(body);
+	cJSON_Delete(body);
+	set_body(call, json);
+	return call;
+}
+
+CobotCall *
+cobot_delete_subscription(CobotClient *client, const char *cobot_id)
+{
+	char	   *id = encode(cobot_id);
+	CobotCall  *call = new_call(client, "DELETE",
+								psprintf("https://%s.cobot.me/api/subscriptions/%s", client->subdomain, id),
+								psprintf("the webhook \"%s\" of \"%s\"", cobot_id, client->subdomain));
+
+	call->expect_empty = true;
+	pfree(id);
+	return call;
+}
