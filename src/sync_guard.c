@@ -304,14 +304,29 @@ void
 sync_guard(SyncRun *run, SyncPlan *plan)
 {
 	int			removals = settle_releases(run, plan);
+
+	if (removals == 0)
+		return;
+	if (run->takes_nothing)
+	{
+		hold_all(plan, "source_incomplete");
+		return;
+	}
+
+	/* These wait however few they are, and so leave the room of the limit to others. */
+	int			field_gone = hold_field_gone(plan);
+
+	if (field_gone > 0 && run->result == NULL)
+		sync_stop(run, "held", "source_incomplete", release_hint(run),
+				  "the space has no custom field \"%s\" any more, and %d members have access by it",
+				  INTEGRATION_FIELD_LABEL, field_gone);
+	removals -= field_gone;
+
 	int			members = removals > 0 ? members_before(run, plan) : 0;
 	int			limit = Max(run->integration.hold_removals_above,
 							members * run->integration.hold_removals_above_percent / 100);
-	int			held;
 
-	if (run->takes_nothing)
-		hold_all(plan, "source_incomplete");
-	else if (removals > 0 && removals + removals_by_single_runs(run) > limit)
+	if (removals > 0 && removals + removals_by_single_runs(run) > limit)
 	{
 		if (hold_all(plan, "too_many_removals") > 0 && run->result == NULL)
 			sync_stop(run, "held", "too_many_removals", release_hint(run),
@@ -320,15 +335,11 @@ sync_guard(SyncRun *run, SyncPlan *plan)
 	}
 	else if (removals > 0)
 	{
-		held = hold_field_gone(plan);
-		if (held > 0 && run->result == NULL)
-			sync_stop(run, "held", "source_incomplete", release_hint(run),
-					  "the space has no custom field \"%s\" any more, and %d members have access by it",
-					  INTEGRATION_FIELD_LABEL, held);
-		held = hold_emptying(run, plan);
-		if (held > 0 && run->result == NULL)
+		int			emptying = hold_emptying(run, plan);
+
+		if (emptying > 0 && run->result == NULL)
 			sync_stop(run, "held", "group_would_be_empty", release_hint(run),
-					  "%d members would leave a user group with nobody in it", held);
+					  "%d members would leave a user group with nobody in it", emptying);
 	}
 }
 

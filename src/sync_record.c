@@ -282,7 +282,7 @@ record_changes(SyncRun *run, SyncPlan *plan, bool made_plan)
 	sync_rows_free(rows);
 }
 
-/* Deletes what is older than the retention and holds nothing, a few runs at a time; the last ones always stay. */
+/* Deletes what is older than the retention and holds nothing, a few runs at a time; the last good one always stays. */
 static void
 purge_old_runs(const SyncRun *run)
 {
@@ -292,7 +292,7 @@ purge_old_runs(const SyncRun *run)
 			  "  WHERE o.integration_id = $1 ORDER BY o.id LIMIT " PURGED_RUNS ")"
 			  " AND r.finished_at < pg_catalog.now() - $2 * '1 day'::interval"
 			  " AND NOT EXISTS (SELECT FROM smartspace.cobot_sync_change c WHERE c.run_id = r.id AND c.verdict IN ('held', 'released'))"
-			  " AND r.id < (SELECT pg_catalog.max(g.id) FROM smartspace.cobot_sync_run g WHERE g.integration_id = $1"
+			  " AND r.id IS DISTINCT FROM (SELECT pg_catalog.max(g.id) FROM smartspace.cobot_sync_run g WHERE g.integration_id = $1"
 			  "  AND g.kind <> 'member' AND g.result IN ('ok', 'ok_with_problems'))",
 			  lengthof(args), args);
 }

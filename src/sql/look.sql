@@ -160,7 +160,7 @@ COMMENT ON COLUMN smartspace.cobot_problem.since IS 'when it was first seen, whe
 
 CREATE VIEW smartspace.cobot_status AS
 SELECT i.id AS integration_id, i.name, i.subdomain, s.state,
-	CASE WHEN h.is_home THEN coalesce(i.state_reason, last.reason, nullif(nullif(f.freshness, 'fresh'), 'overdue')) ELSE 'foreign_database' END AS reason,
+	CASE WHEN h.is_home THEN coalesce(i.state_reason, nullif(nullif(f.freshness, 'fresh'), 'overdue')) ELSE 'foreign_database' END AS reason,
 	CASE WHEN NOT h.is_home THEN 'not armed for this database, so Cobot is asked nothing and members keep the access they have until their own last day;'
 			|| format(' to ask Cobot from here, run SELECT smartspace.cobot_arm(%s)', i.id)
 		WHEN s.state = 'new' THEN 'not connected yet'
