@@ -98,6 +98,18 @@ FROM smartspace.cobot_integration i
 	CROSS JOIN LATERAL smartspace.cobot_missing_scope(i.granted_scope, i.sync_individual_access) s
 WHERE i.state IN ('connected', 'degraded')
 UNION ALL
+SELECT i.id, 'problem', i.state_reason, NULL, 'integration ' || i.name, w.detail, w.advice, i.state_since
+FROM smartspace.cobot_integration i
+	JOIN (VALUES
+		('auth_revoked', 'Cobot does not accept the token any more.',
+			'Connect the integration again with a new token of an admin of the space.'),
+		('admin_rights_lost', 'The token is not allowed to read what is needed.',
+			'Let an admin of the space with all permissions connect the integration again, with all the scopes.'),
+		('account_suspended', 'The space''s account at Cobot is suspended.',
+			'The operator of the space has to settle this with Cobot.')
+		) AS w (reason, detail, advice) ON w.reason = i.state_reason
+WHERE i.state = 'degraded'
+UNION ALL
 SELECT f.integration_id, CASE f.freshness WHEN 'stale' THEN 'problem' ELSE 'advice' END, f.freshness, NULL,
 	'integration ' || i.name,
 	coalesce('The last good synchronisation was ' || smartspace.cobot_ago(f.last_good_at) || '.', 'It was never synchronised well.'),
@@ -155,7 +167,7 @@ COMMENT ON VIEW smartspace.cobot_problem IS 'everything that keeps somebody from
 COMMENT ON COLUMN smartspace.cobot_problem.integration_id IS 'null for advice about user groups, which belong to no integration';
 COMMENT ON COLUMN smartspace.cobot_problem.severity IS 'problem: somebody may lack something; advice: looks like a slip';
 COMMENT ON COLUMN smartspace.cobot_problem.problem IS
-'bad_record, plan_unmapped, unknown_identifier, ambiguous_identifier, custom_field_missing, custom_field_ambiguous, custom_field_unreadable, missing_scope or stale; as advice overdue, plan_without_assignment, assignment_to_vanished_plan, duplicate_label, similar_identifiers or group_without_members';
+'bad_record, plan_unmapped, unknown_identifier, ambiguous_identifier, custom_field_missing, custom_field_ambiguous, custom_field_unreadable, missing_scope, auth_revoked, admin_rights_lost, account_suspended or stale; as advice overdue, plan_without_assignment, assignment_to_vanished_plan, duplicate_label, similar_identifiers or group_without_members';
 COMMENT ON COLUMN smartspace.cobot_problem.since IS 'when it was first seen, where that is recorded';
 
 CREATE VIEW smartspace.cobot_status AS

@@ -291,8 +291,8 @@ check_failure('another space', fault => { match => { path => '/api/spaces/demo-s
 foreach my $case (
 	[ 'custom fields: HTTP 403', '/api/custom_fields', { status => 403 }, 'custom_field_unreadable', qr/^could not read the custom fields of "demo-space": the token is not allowed/ ],
 	[ 'definitions: HTTP 403', '/api/space/custom_fields', { status => 403 }, 'custom_field_unreadable', qr/^could not read the custom field definitions of "demo-space": / ],
-	[ 'definitions: none', '/api/space/custom_fields', { body => '[]' }, 'custom_field_missing', qr/^The space has no custom field of this name\.$/, 'too_many_removals' ],
-	[ 'definitions: ours is not there', '/api/space/custom_fields', { body => '[{"id":"f1","label":"Phone"}]' }, 'custom_field_missing', qr/^The space has no custom field/, 'too_many_removals' ],
+	[ 'definitions: none', '/api/space/custom_fields', { body => '[]' }, 'custom_field_missing', qr/^The space has no custom field of this name\.$/, 'source_incomplete' ],
+	[ 'definitions: ours is not there', '/api/space/custom_fields', { body => '[{"id":"f1","label":"Phone"}]' }, 'custom_field_missing', qr/^The space has no custom field/, 'source_incomplete' ],
 	[ 'definitions: ours is there twice', '/api/space/custom_fields', { body => qq([{"id":"f1","label":"$field"},{"id":"f2","label":"$field"}]) },
 		'custom_field_ambiguous', qr/^The space has 2 custom fields of this name\.$/ ],
 	[ 'definitions: one without id', '/api/space/custom_fields', { body => '[{"label":"Phone"}]' }, 'custom_field_unreadable', qr/^custom_fields\[0\]\.id is missing/ ])
