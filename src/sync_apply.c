@@ -66,7 +66,11 @@ note_changes(Application *application)
 	SPI_freetuptable(SPI_tuptable);
 }
 
-/* The columns of two rows as JSON that differ: lateral subquery giving before and after. */
+/*
+ * The columns of two rows as JSON that differ: lateral subquery giving before and
+ * after. Whoever makes the JSON in a subquery ends it with OFFSET 0, lest it is made
+ * again for each column.
+ */
 #define DIFFERENT_COLUMNS(OLD, NEW) \
 	" CROSS JOIN LATERAL (SELECT pg_catalog.jsonb_object_agg(b.key, b.value) AS before," \
 	"  pg_catalog.jsonb_object_agg(b.key, " NEW " -> b.key) AS after" \
@@ -202,7 +206,7 @@ update_members(Application *application, QueryArg *args, int nargs)
 					   "  WHEN w.other_plan THEN 'changed_plan' ELSE 'changed' END,"
 					   " x.before, x.after, w.departs AND w.live, w.field_gone AND w.individual_lost"
 					   " FROM (SELECT *, pg_catalog.to_jsonb(old_row) - 'source_hash' AS o, pg_catalog.to_jsonb(new_row) - 'source_hash' AS n"
-					   "  FROM written WHERE differs OR returned OR departs) w"
+					   "  FROM written WHERE differs OR returned OR departs OFFSET 0) w"
 					   DIFFERENT_COLUMNS("w.o", "w.n")
 					   " ORDER BY w.ordinal",
 					   stored, columns("r.", cobot_membership_fields, cobot_membership_field_count),
@@ -210,12 +214,11 @@ update_members(Application *application, QueryArg *args, int nargs)
 	note_changes(application);
 }
 
-/* Who is new. A former or unconfirmed member whom nobody here knows is none of our business. */
+/* Who is new: nobody holds that, so the ordinal is not needed. A former or unconfirmed member whom nobody here knows is none of our business. */
 static void
 insert_members(Application *application, QueryArg *args, int nargs)
 {
-	query_run(psprintf("WITH written AS ("
-					   " INSERT INTO smartspace.cobot_membership AS m"
+	query_run(psprintf("INSERT INTO smartspace.cobot_membership AS m"
 					   " (integration_id, %s, plan_id, individual_access, source_hash)"
 					   " SELECT $1, %s, p.id, r.individual_access, r.source_hash"
 					   " FROM incoming_member r"
@@ -224,11 +227,9 @@ insert_members(Application *application, QueryArg *args, int nargs)
 					   " AND (r.confirmed_at IS NOT NULL OR r.source_hash IS NOT NULL)"
 					   " AND NOT EXISTS (SELECT FROM smartspace.cobot_membership o"
 					   "  WHERE o.integration_id = $1 AND o.cobot_id = r.cobot_id)"
-					   " RETURNING m.id, m.cobot_id, m.name, m.plan_name, m.starts_at, m.canceled_to, m.individual_access)"
-					   " SELECT 'membership', r.ordinal, w.id, w.cobot_id, w.name, 'joined', NULL::jsonb,"
-					   " pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object('plan_name', w.plan_name, 'starts_at', w.starts_at,"
-					   "  'canceled_to', w.canceled_to, 'individual_access', w.individual_access)), false, false"
-					   " FROM written w JOIN incoming_member r ON r.cobot_id = w.cobot_id ORDER BY r.ordinal",
+					   " RETURNING 'membership', NULL::integer, m.id, m.cobot_id, m.name, 'joined', NULL::jsonb,"
+					   " pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object('plan_name', m.plan_name, 'starts_at', m.starts_at,"
+					   "  'canceled_to', m.canceled_to, 'individual_access', m.individual_access)), false, false",
 					   columns("", cobot_membership_fields, cobot_membership_field_count),
 					   columns("r.", cobot_membership_fields, cobot_membership_field_count)), nargs, args);
 	note_changes(application);

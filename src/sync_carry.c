@@ -15,6 +15,7 @@
 #include "catalog/pg_type.h"
 #include "utils/array.h"
 #include "utils/datum.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
@@ -42,6 +43,9 @@ take_locks(SyncRun *run, const SyncSnapshot *snapshot, const SyncPlan *plan)
 	lock_identifiers(false);
 	lock_access(run->integration.id);
 }
+
+/* Changes up to which a nested loop is the right plan. */
+#define A_HANDFUL 100
 
 /* A value of the result in the run's context; 0 for an SQL null. */
 static Datum
@@ -85,12 +89,23 @@ look_at_effects(SyncRun *run, SyncPlan *plan, SyncRows *changes, bool has_effect
 
 	sync_rows_register(changes);
 
-	uint64		count = query_run("WITH touched AS MATERIALIZED ("
+	/*
+	 * How many rows this transaction wrote to the journal is beyond the planner's
+	 * statistics, and a nested loop over many of them would take forever.
+	 */
+	int			guc_level = NewGUCNestLevel();
+
+	if (changes->count > A_HANDFUL)
+		set_config_option("enable_nestloop", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+
+	/* Who joined had nothing before, which saves a large first run the comparison. */
+	uint64		count = query_run("WITH journal AS MATERIALIZED ("
+								  " SELECT j.*, j.membership_id IN (SELECT c.membership_id FROM change c WHERE c.what = 'joined') AS is_new"
+								  " FROM smartspace.access_journal j WHERE $2 AND j.position = pg_catalog.pg_current_xact_id()::text::bigint AND j.run_id = $1"
+								  "), touched AS MATERIALIZED ("
 								  " SELECT DISTINCT ON (j.membership_id, j.user_group_id, j.source)"
 								  "  j.membership_id, j.user_group_id, j.source, j.valid_before"
-								  " FROM smartspace.access_journal j"
-								  " WHERE $2 AND j.position = pg_catalog.pg_current_xact_id()::text::bigint"
-								  "  AND j.run_id = $1"
+								  " FROM journal j WHERE NOT j.is_new"
 								  " ORDER BY j.membership_id, j.user_group_id, j.source, j.id"
 								  "), side AS ("
 								  " SELECT t.membership_id, t.user_group_id, false AS is_after, t.valid_before AS valid"
@@ -116,12 +131,15 @@ look_at_effects(SyncRun *run, SyncPlan *plan, SyncRows *changes, bool has_effect
 								  "  pg_catalog.array_agg(p.user_group_id ORDER BY p.user_group_id)"
 								  "   FILTER (WHERE p.ended > pg_catalog.now() AND (p.ends IS NULL OR p.had AND NOT p.has"
 								  "    OR p.ends < p.ended AND p.ends < pg_catalog.now() + '1 day'::interval)) AS lost"
-								  " FROM pair p GROUP BY 1)"
+								  " FROM pair p GROUP BY 1"
+								  " UNION ALL SELECT j.membership_id, pg_catalog.array_agg(DISTINCT j.user_group_id), NULL"
+								  " FROM journal j WHERE j.is_new GROUP BY 1)"
 								  " SELECT c.record, c.ordinal, c.cobot_id, c.member, c.what, c.before, c.after, e.gained, e.lost,"
 								  " c.live_left OR e.lost IS NOT NULL, c.field_gone"
 								  " FROM change c LEFT JOIN effect e ON e.membership_id = c.membership_id"
-								  " ORDER BY c.record DESC, c.ordinal", lengthof(args), args);
+								  " ORDER BY c.record DESC, c.ordinal, c.membership_id", lengthof(args), args);
 
+	AtEOXact_GUC(true, guc_level);
 	for (uint64 i = 0; i < count; i++)
 	{
 		SyncChange *change = sync_plan_change(plan, constant(query_result_text(i, 1)), query_result_text(i, 3),

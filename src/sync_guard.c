@@ -131,7 +131,7 @@ members_before(SyncRun *run, const SyncPlan *plan)
 	{
 		const char *what = plan->change[i].what;
 
-		if (plan->change[i].ordinal < 0)
+		if (plan->change[i].verdict != SYNC_APPLIED)
 			continue;
 		if (strcmp(what, "left") == 0)
 			members++;
