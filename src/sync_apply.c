@@ -191,7 +191,7 @@ update_members(Application *application, QueryArg *args, int nargs)
 					   " LEFT JOIN smartspace.cobot_plan p ON p.integration_id = $1 AND p.cobot_id = r.parent_plan_id"
 					   " WHERE r.ordinal BETWEEN $2 AND $3 AND r.ordinal <> ALL ($4)"
 					   " AND NOT (o.erased_at IS NOT NULL AND (r.has_ended"
-					   "  OR r.canceled_to < (pg_catalog.now() AT TIME ZONE COALESCE(i.time_zone, 'UTC'))::date))"
+					   "  OR COALESCE(r.canceled_to < (pg_catalog.now() AT TIME ZONE COALESCE(i.time_zone, 'UTC'))::date, false)))"
 					   "), written AS ("
 					   " UPDATE smartspace.cobot_membership m"
 					   " SET (%s, plan_id, individual_access, departed_at, source_hash, erased_at)"
