@@ -161,7 +161,7 @@ scenario '429 in the middle, Retry-After 30' => sub {
 	nothing_changes({ status => 429, headers => { 'Retry-After' => '30' } }, 'incomplete rate_limited');
 	return if $way->is_offline;    # when to ask again is the fetcher's matter
 
-	my $limit = sub { $cobot->fault(match => { path => '/api/memberships' }, status => 429, headers => { 'Retry-After' => $_[0] }) };
+	my $limit = sub { $cobot->fault(match => { path => '/api/memberships' }, status => 429, headers => { 'Retry-After' => "$_[0]" }) };
 	$limit->(30);
 	$cobot->delete_member('loft', 'm89');
 	is(ended($way->sync($space{loft})), 'incomplete rate_limited', '(again)');
