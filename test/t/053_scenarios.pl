@@ -40,7 +40,7 @@ print $world encode_json({
 $world->flush;
 chmod 0644, $world->filename;
 
-my ($t, $cobot, $way, %space, $door, $roof);
+my ($t, $cobot, $way, %space, $door);
 
 # Servers of its own for each door.
 sub given
@@ -52,7 +52,7 @@ sub given
 	$way = CobotDoor->new($t, $name);
 	%space = map { ($_ => $way->open($_)) } qw(loft quay nook hall);
 	$way->sync($_) foreach values %space;
-	($door, $roof) = map { $t->group($_) } qw(Door Roof);
+	$door = $t->group('Door');
 	$t->group($_, identifier => $_) foreach qw(Staff Admin);
 	$t->assign("$_-desk", $door) foreach keys %space;
 	return;
