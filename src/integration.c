@@ -61,14 +61,20 @@ integration_load(Integration *integration, int64 id, bool is_null)
 }
 
 void
-integration_require_connected(const Integration *integration)
+integration_require_not_paused(const Integration *integration)
 {
-	home_require(&integration->home, integration->id, integration->name);
 	if (strcmp(integration->state, "paused") == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("integration \"%s\" is paused", integration->name),
 				 errhint("Set its state back to connected to go on.")));
+}
+
+void
+integration_require_connected(const Integration *integration)
+{
+	home_require(&integration->home, integration->id, integration->name);
+	integration_require_not_paused(integration);
 	if (integration->token == NULL || strcmp(integration->state, "disconnected") == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -41,7 +41,10 @@ extern void integration_load(Integration *integration, int64 id, bool is_null);
  */
 extern void integration_require_connected(const Integration *integration);
 
-/* The same without throwing. */
+/* Throws 55000 if somebody paused it. */
+extern void integration_require_not_paused(const Integration *integration);
+
+/* As integration_require_connected(), without throwing. */
 extern bool integration_can_ask(const Integration *integration);
 
 /*

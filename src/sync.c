@@ -167,8 +167,11 @@ sync_run_integration(SyncRun *run, int64 integration, bool is_null, ReturnSetInf
 	run->retry_after_s = -1;
 	run->released_count = -1;
 	integration_load(&run->integration, integration, is_null);
-	if (run->kind != SYNC_INGEST)
-		integration_require_connected(&run->integration);	/* before a row says there was a run */
+	/* before a row says there was a run */
+	if (run->kind == SYNC_INGEST)
+		integration_require_not_paused(&run->integration);
+	else
+		integration_require_connected(&run->integration);
 
 	query_run("SELECT pg_catalog.nextval('smartspace.cobot_sync_run_id_seq')", 0, NULL);
 	run->id = query_result_int64(0, 1);

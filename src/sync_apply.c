@@ -117,20 +117,31 @@ update_plans(Application *application)
 	note_changes(application);
 }
 
+/* A record that does not say which plan it is may be any of them. */
+static bool
+has_nameless(const JsonArray *plans)
+{
+	for (size_t i = 0; i < plans->count; i++)
+		if (plans->element[i].id == NULL || plans->element[i].id[0] == '\0')
+			return true;
+	return false;
+}
+
 /* Plans of Cobot's list; one that is listed no more stays, since members and assignments refer to it. */
 static void
 apply_plans(Application *application)
 {
+	const JsonArray *plans = application->snapshot->plans;
 	QueryArg	args[] = {
-		query_int64(application->run->integration.id),
-		query_value(TEXTARRAYOID, sync_ids_of(application->snapshot->plans))
+		query_int64(application->run->integration.id), query_value(TEXTARRAYOID, sync_ids_of(plans)),
+		query_bool(has_nameless(plans))
 	};
 
 	update_plans(application);
 	query_run("UPDATE smartspace.cobot_plan p SET listed = (p.cobot_id = ANY ($2))"
-			  " WHERE p.integration_id = $1 AND p.listed <> (p.cobot_id = ANY ($2))"
+			  " WHERE p.integration_id = $1 AND p.listed <> (p.cobot_id = ANY ($2)) AND NOT (p.listed AND $3)"
 			  " RETURNING 'plan', NULL::integer, NULL::bigint, p.cobot_id, NULL,"
-			  " CASE WHEN p.listed THEN 'listed' ELSE 'unlisted' END, NULL::jsonb, NULL::jsonb, false, false", 2, args);
+			  " CASE WHEN p.listed THEN 'listed' ELSE 'unlisted' END, NULL::jsonb, NULL::jsonb, false, false", lengthof(args), args);
 	note_changes(application);
 	query_run(psprintf("INSERT INTO smartspace.cobot_plan AS p (integration_id, %s)"
 					   " SELECT $1, %s FROM incoming_plan r WHERE NOT EXISTS (SELECT FROM smartspace.cobot_plan o"

@@ -272,6 +272,7 @@ doubt_sudden_loss(SyncRun *run, const ListCheck *check)
 			  "Cobot lists %d %s, where there were %d last time", now, check->what, check->last);
 }
 
+/* Of a part of the members only the plans can be judged, and only against what the mirror has. */
 static bool
 can_be_true(SyncRun *run, const SyncSnapshot *snapshot, SyncPlan *plan)
 {
@@ -294,11 +295,11 @@ can_be_true(SyncRun *run, const SyncSnapshot *snapshot, SyncPlan *plan)
 
 	for (int i = 0; i < (int) lengthof(check); i++)
 	{
-		if (check[i].list == NULL)
+		if (check[i].list == NULL || (snapshot->partial && check[i].list != snapshot->plans))
 			continue;
 		if (check[i].list->count == 0 && !may_be_empty(run, plan, &check[i]))
 			return false;
-		if (check[i].list->count > 0)
+		if (check[i].list->count > 0 && !snapshot->partial)
 			doubt_sudden_loss(run, &check[i]);
 	}
 	return true;
@@ -309,7 +310,7 @@ sync_compare(SyncRun *run, SyncSnapshot *snapshot, SyncPlan *plan)
 {
 	SyncIdIndex fields = {0};
 
-	if (!snapshot->partial && !can_be_true(run, snapshot, plan))
+	if (!can_be_true(run, snapshot, plan))
 		return false;
 
 	if (snapshot->plans)

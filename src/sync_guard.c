@@ -346,7 +346,7 @@ sync_guard(SyncRun *run, SyncPlan *plan)
 /* ---- the person's decision ---- */
 
 static int64
-required_run(FunctionCallInfo fcinfo, int64 *integration)
+required_run(FunctionCallInfo fcinfo, int64 *integration, bool *fed_from_outside)
 {
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
@@ -356,12 +356,14 @@ required_run(FunctionCallInfo fcinfo, int64 *integration)
 
 	QueryArg	arg = query_int64(PG_GETARG_INT64(0));
 
-	if (query_run("SELECT r.integration_id FROM smartspace.cobot_sync_run r WHERE r.id = $1", 1, &arg) == 0)
+	if (query_run("SELECT r.integration_id, i.fed_from_outside FROM smartspace.cobot_sync_run r"
+				  " JOIN smartspace.cobot_integration i ON i.id = r.integration_id WHERE r.id = $1", 1, &arg) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("run %lld does not exist", (long long) PG_GETARG_INT64(0)),
 				 errhint("The view smartspace.cobot_status shows the run that holds something.")));
 	*integration = query_result_int64(0, 1);
+	*fed_from_outside = query_result_bool(0, 2);
 	return PG_GETARG_INT64(0);
 }
 
@@ -388,6 +390,21 @@ require_held(int64 run, int count)
 				 errhint("The view smartspace.cobot_status shows the run that holds something.")));
 }
 
+/* Without a token there is nobody to ask; the decision waits for the outside fetcher. Gives the run that held. */
+static Datum
+leave_to_ingest(int64 run, int64 integration)
+{
+	QueryArg	arg = query_int64(run);
+
+	query_run("SELECT r.* FROM smartspace.cobot_sync_run r WHERE r.id = $1", 1, &arg);
+	ereport(NOTICE,
+			(errmsg("what run %lld holds is released, and nothing is taken yet", (long long) run),
+			 errdetail("The integration has no token: an outside fetcher brings Cobot's answers."),
+			 errhint("The next smartspace.cobot_ingest(%lld, ...) carries it out as far as Cobot still says so.",
+					 (long long) integration)));
+	return PointerGetDatum(SPI_returntuple(SPI_tuptable->vals[0], SPI_tuptable->tupdesc));
+}
+
 /*
  * cobot_release(run bigint) -> cobot_sync_run
  *
@@ -399,13 +416,15 @@ sync_release_run(PG_FUNCTION_ARGS)
 {
 	SyncRun		run = {.kind = SYNC_RELEASE, .source = &sync_from_cobot};
 	int64		integration;
+	bool		fed_from_outside;
 	Datum		result;
 
 	PreventCommandIfReadOnly("cobot_release()");
 	SPI_connect();
-	run.releases = required_run(fcinfo, &integration);
+	run.releases = required_run(fcinfo, &integration, &fed_from_outside);
 	require_held(run.releases, decide(run.releases, "released", true));
-	result = sync_run_integration(&run, integration, false, NULL);
+	result = fed_from_outside ? leave_to_ingest(run.releases, integration)
+		: sync_run_integration(&run, integration, false, NULL);
 	SPI_finish();
 	PG_RETURN_DATUM(result);
 }
@@ -417,12 +436,13 @@ Datum
 sync_discard_run(PG_FUNCTION_ARGS)
 {
 	int64		integration;
+	bool		fed_from_outside;
 	int			count;
 
 	PreventCommandIfReadOnly("cobot_discard()");
 	SPI_connect();
 
-	int64		run = required_run(fcinfo, &integration);
+	int64		run = required_run(fcinfo, &integration, &fed_from_outside);
 
 	count = decide(run, "discarded", false);
 	require_held(run, count);

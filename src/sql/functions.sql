@@ -73,7 +73,7 @@ RETURNS smartspace.cobot_sync_run
 LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off
 AS 'MODULE_PATHNAME', 'sync_release_run';
 COMMENT ON FUNCTION smartspace.cobot_release(bigint) IS
-'lets the removals that a run holds go through, as far as Cobot still says so: synchronises now and returns that run';
+'lets the removals that a run holds go through, as far as Cobot still says so: synchronises now and returns that run. An integration without a token that cobot_ingest() feeds can ask nobody: the decision is stored, the next cobot_ingest() carries it out, and the run that held is returned';
 
 CREATE FUNCTION smartspace.cobot_discard(run bigint)
 RETURNS bigint
