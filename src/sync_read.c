@@ -208,7 +208,8 @@ plan_member(SyncRun *run, const SyncSnapshot *snapshot, SyncPlan *plan, const Sy
 		BoolGetDatum(source->keep_individual),
 		individual_access ? CStringGetTextDatum(individual_access) : (Datum) 0,
 		BoolGetDatum(snapshot->field_gone),
-		BoolGetDatum(source->asked_by_id && state == SYNC_ENDED)
+		/* Cobot's own list has no former members; what an outside fetcher brings may have */
+		BoolGetDatum((source->asked_by_id || run->kind == SYNC_INGEST) && state == SYNC_ENDED)
 	};
 	bool		nulls[] = {false, !source->has_hash, false, individual_access == NULL, false, false};
 
