@@ -118,7 +118,7 @@ sync_must_wait(SyncRun *run)
 
 	query_run("SELECT pg_catalog.ceil(EXTRACT(epoch FROM pg_catalog.max(r.not_before) - pg_catalog.clock_timestamp()))::bigint"
 			  " FROM smartspace.cobot_sync_run r"
-			  " WHERE r.integration_id = $1 AND r.not_before > pg_catalog.clock_timestamp()", 1, &arg);
+			  " WHERE r.integration_id = $1 AND r.kind <> 'member' AND r.not_before > pg_catalog.clock_timestamp()", 1, &arg);
 
 	int64		wait_s = query_result_int64(0, 1);
 
