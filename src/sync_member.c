@@ -238,11 +238,14 @@ sync_member_called(PG_FUNCTION_ARGS)
 		query_text(name),
 		{.type = INT8OID, .value = PG_ARGISNULL(1) ? 0 : PG_GETARG_DATUM(1), .isnull = PG_ARGISNULL(1)}
 	};
-	/* An e-mail address can be shared, and people who left may have used it: those who are here come first. */
+	/*
+	 * An e-mail address can be shared, and people who left may have used it. Who
+	 * left and joined again has another membership, which Cobot is asked for.
+	 */
 	uint64		found = query_run("SELECT m.integration_id, m.cobot_id FROM (SELECT a.*,"
 								  "  pg_catalog.rank() OVER (ORDER BY a.cobot_id = $1 DESC, a.departed_at IS NULL DESC) AS place"
 								  "  FROM smartspace.cobot_membership a"
-								  "  WHERE (a.cobot_id = $1 OR pg_catalog.lower(a.email) = pg_catalog.lower($1))"
+								  "  WHERE (a.cobot_id = $1 OR pg_catalog.lower(a.email) = pg_catalog.lower($1) AND a.departed_at IS NULL)"
 								  "  AND ($2 IS NULL OR a.integration_id = $2)) m WHERE m.place = 1", lengthof(args), args);
 
 	if (found > 1)
