@@ -70,14 +70,22 @@ ask_cobot(const Membership *membership)
 	integration_wipe(&integration);
 	if (!can_ask)
 		return;
-	if (!sync_member_by_cobot_id(membership->integration_id, membership->cobot_id))
+	if (!sync_member_by_cobot_id(membership->integration_id, membership->cobot_id, false))
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 				 errmsg("a synchronisation of \"%s\" is under way", integration.name),
 				 errhint("Try again when it has ended.")));
 
-	query_run("SELECT r.message FROM smartspace.cobot_sync_run r WHERE r.integration_id = $1 AND r.result IN ('failed', 'incomplete')"
+	query_run("SELECT r.message, r.result = 'held' FROM smartspace.cobot_sync_run r"
+			  " WHERE r.integration_id = $1 AND r.result IN ('failed', 'incomplete', 'held')"
 			  " AND r.id = (SELECT pg_catalog.max(l.id) FROM smartspace.cobot_sync_run l WHERE l.integration_id = $1)", 1, &arg);
+	if (SPI_processed > 0 && query_result_bool(0, 2))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the removal of membership %lld is for a person to decide", (long long) membership->id),
+				 errdetail("%s.", query_result_text(0, 1)),
+				 errhint("Let it go through first: SELECT * FROM smartspace.cobot_sync(%lld), then smartspace.cobot_release() with the run that holds it.",
+						 (long long) membership->integration_id)));
 	if (SPI_processed > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONNECTION_FAILURE),

@@ -25,6 +25,7 @@ typedef struct MemberWanted
 	char	   *cobot_id;		/* NULL: nobody here has this e-mail, so Cobot is asked who does */
 	char	   *email;
 	bool		must_exist;		/* somebody asked for them by name, so not to exist is an error */
+	bool		without_fields; /* the membership alone matters */
 } MemberWanted;
 
 static void raise_unknown(const char *name, const char *subdomain) pg_attribute_noreturn();
@@ -119,9 +120,10 @@ judge_not_found(SyncRun *run, const SyncMissing *missing, SyncAnswer *answer)
 static void
 ask_member(SyncRun *run, const SyncMissing *missing, int count, SyncAnswer *answers)
 {
+	const MemberWanted *wanted = run->source_data;
 	CobotCall  *calls[] = {
 		cobot_ask_membership(&run->client, missing->cobot_id),
-		run->integration.sync_individual_access ? cobot_ask_member_fields(&run->client, missing->cobot_id) : NULL
+		run->integration.sync_individual_access && !wanted->without_fields ? cobot_ask_member_fields(&run->client, missing->cobot_id) : NULL
 	};
 	CobotCall  *fields = calls[1];
 
@@ -154,9 +156,9 @@ static const SyncSource sync_one_member = {
 };
 
 bool
-sync_member_by_cobot_id(int64 integration, const char *cobot_id)
+sync_member_by_cobot_id(int64 integration, const char *cobot_id, bool with_fields)
 {
-	MemberWanted wanted = {.cobot_id = pstrdup(cobot_id)};
+	MemberWanted wanted = {.cobot_id = pstrdup(cobot_id), .without_fields = !with_fields};
 	SyncRun		run = {.kind = SYNC_MEMBER, .source = &sync_one_member, .source_data = &wanted};
 
 	sync_run_integration(&run, integration, false, NULL);

@@ -9,9 +9,10 @@
 
 /*
  * One member of an integration, by Cobot's id, whether known here or not: one or
- * two requests. False: another synchronisation of the integration is under way.
+ * two requests. Without with_fields their custom fields stay as they are known.
+ * False: another synchronisation of the integration is under way.
  */
-extern bool sync_member_by_cobot_id(int64 integration, const char *cobot_id);
+extern bool sync_member_by_cobot_id(int64 integration, const char *cobot_id, bool with_fields);
 
 /* All of an integration. False: another synchronisation of it is under way. */
 extern bool sync_whole(int64 integration);

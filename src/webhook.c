@@ -146,7 +146,7 @@ fetch_member(int64 integration, const PendingMember *member, Progress *progress)
 {
 	TimestampTz started_at = GetCurrentTimestamp();
 
-	if (!sync_member_by_cobot_id(integration, member->cobot_id))
+	if (!sync_member_by_cobot_id(integration, member->cobot_id, true))
 	{
 		progress->busy = true;
 		return false;
