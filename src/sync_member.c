@@ -2,7 +2,7 @@
  * sync_member.c
  *	  One member now: "she is standing at the door". The same run as any other,
  *	  with an answer that is about one member: asked for by id, together with
- *	  their custom fields, so two requests.
+ *	  their custom fields, so two requests; a third where something would be taken.
  */
 #include "postgres.h"
 
@@ -12,6 +12,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
+#include "custom_field.h"
 #include "query.h"
 #include "sync.h"
 #include "sync_member.h"
@@ -116,6 +117,48 @@ judge_not_found(SyncRun *run, const SyncMissing *missing, SyncAnswer *answer)
 		raise_unknown(missing->cobot_id, run->integration.subdomain);
 }
 
+/* True if the member had a value of the custom field, and this answer has none. */
+static bool
+loses_value(SyncRun *run, const char *cobot_id, const CobotCall *fields)
+{
+	const JsonElement told = sync_told_by(fields);
+	QueryArg	args[] = {query_int64(run->integration.id), query_text(cobot_id)};
+	JsonError	error;
+	const char *value = NULL;
+	cJSON	   *tree = json_parse(told.text, told.length, "", &error);
+	bool		is_empty = tree && cobot_read_custom_field(tree, "", NULL, INTEGRATION_FIELD_LABEL, &value, &error) && value == NULL;
+
+	cJSON_Delete(tree);
+	return is_empty &&
+		query_run("SELECT FROM smartspace.cobot_membership m WHERE m.integration_id = $1 AND m.cobot_id = $2"
+				  " AND m.individual_access IS NOT NULL", lengthof(args), args) > 0;
+}
+
+/*
+ * That a value is gone counts only while the space has the field: one that was
+ * deleted takes nothing before a person said that this was meant.
+ */
+static bool
+space_has_field(SyncRun *run)
+{
+	CobotCall  *definitions = cobot_ask_field_definitions(&run->client);
+	CustomFieldList list;
+	JsonError	error;
+
+	cobot_perform(&definitions, 1);
+	if (definitions->outcome != COBOT_OK)
+	{
+		sync_fail(run, definitions);
+		run->result = "incomplete";
+		return false;
+	}
+	if (custom_field_read(definitions, &list, &error) && custom_field_count(&list, INTEGRATION_FIELD_LABEL) == 1)
+		return true;
+	return sync_stop(run, "incomplete", "source_incomplete",
+					 "What it gave stays. The next synchronisation of all members says more.",
+					 "the space has not exactly one custom field \"%s\"", INTEGRATION_FIELD_LABEL);
+}
+
 /* Asks for the one member and, where individual access is on, for their custom fields. */
 static void
 ask_member(SyncRun *run, const SyncMissing *missing, int count, SyncAnswer *answers)
@@ -140,7 +183,10 @@ ask_member(SyncRun *run, const SyncMissing *missing, int count, SyncAnswer *answ
 		answers[0].kind = SYNC_TOLD;
 		answers[0].told = sync_told_by(calls[0]);
 		if (fields && fields->outcome == COBOT_OK)
-			answers[0].fields = sync_told_by(fields);
+		{
+			if (!loses_value(run, missing->cobot_id, fields) || space_has_field(run))
+				answers[0].fields = sync_told_by(fields);
+		}
 		else if (fields)
 		{
 			/* the membership itself is good; what the custom field gave stays */
