@@ -280,6 +280,12 @@ sync_member_called(PG_FUNCTION_ARGS)
 
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 
+	/* Without an id the question would be one for the list. */
+	if (name[strspn(name, " \t\r\n")] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("nobody has an empty Cobot id or e-mail address")));
+
 	SPI_connect();
 
 	QueryArg	args[] = {
