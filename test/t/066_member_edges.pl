@@ -197,10 +197,16 @@ promise 'the custom field is found by its label, and a field that is gone takes 
 	$cobot->clear_faults;
 
 	$cobot->set_fields('label', { label => 'Phone' });
+	$loft->change([1], name => 'Renamed');
 	my $run = sync_member($id);
-	is($t->groups_of('label-01'), $groups, 'the space has no such field any more: one member alone loses nothing by it');
+	is("$run->{result} $run->{reason} " . $t->groups_of('label-01'), "incomplete source_incomplete $groups", 'the space has no such field any more: one member alone loses nothing by it');
+	is($loft->name_of(1), 'Renamed', '... and the rest of the record is taken');
+	is(sync_member(id_of('label-02'))->{asked}, "$about/label-02 $about/label-02/custom_fields", '... who had nothing by it is not concerned');
 	$cobot->set_fields('label', { id => 'field-1', label => FIELD });
-	is(sync_member($id)->{grants_taken} . ' ' . $t->groups_of('label-01'), '1 label door (plan)', 'the field is there, and empty');
+	$cobot->fault(match => { path => '/api/space/custom_fields' }, status => 500);
+	is(sync_member($id)->{result} . ' ' . $t->groups_of('label-01'), "incomplete $groups", 'whether it is there is not told');
+	$run = sync_member($id);
+	is("$run->{result} $run->{requests} $run->{grants_taken} " . $t->groups_of('label-01'), 'ok 3 1 label door (plan)', 'the field is there, and empty: an answer');
 };
 
 promise 'where individual access is off, one request', off => sub {
@@ -260,7 +266,7 @@ subtest 'who is called so, here and there' => sub {
 	is(sync_member("'one-31', @{[ $one->id ]}")->{members_added}, 1, 'the integration named: she joins');
 	refused("'one-31', @{[ $two->id ]}", '42704', qr/Cobot has no member "one-31" in "two"/);
 	is($t->sql("SELECT count(*) FROM smartspace.cobot_membership WHERE cobot_id = 'one-31'"), 1, '... in her space alone');
-	refused("'', @{[ $one->id ]}", '42704', qr/./);
+	refused("'$_', @{[ $one->id ]}", '42704', qr/nobody has an empty Cobot id or e-mail address/) foreach '', '  ';
 	refused("'../plans', @{[ $one->id ]}", '42704', qr/./);
 	refused("'one-31/custom_fields', @{[ $one->id ]}", '42704', qr/./);
 	refused("'a b?c#d%', @{[ $one->id ]}", '42704', qr/./);
