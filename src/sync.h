@@ -121,6 +121,7 @@ struct SyncMissing
 {
 	char	   *cobot_id;
 	bool		live;			/* has, or will have, access but for this */
+	bool		is_over;		/* the last day, which Cobot told, is over */
 	const JsonElement *record;	/* of the fieldless: in the list of members, with the hash of all that is known */
 	uint64		hash;
 };

@@ -17,11 +17,14 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
 #include "query.h"
 #include "sync.h"
+
+#define MANY_PROBLEMS 1000
 
 /* The columns of "change", which every statement here returns. */
 static const SyncColumn change_columns[] = {
@@ -402,6 +405,13 @@ sync_apply_problems(SyncRun *run, SyncPlan *plan, bool partial)
 	QueryArg	args[] = {query_int64(run->integration.id), query_bool(!partial)};
 
 	sync_rows_register(plan->problems);
+
+	/* Statistics do not know yet how many there were; a nested loop over many would take hours. */
+	int			guc_level = NewGUCNestLevel();
+
+	if (plan->problems->count > MANY_PROBLEMS)
+		set_config_option("enable_nestloop", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+
 	query_run("DELETE FROM smartspace.cobot_record_problem p WHERE p.integration_id = $1"
 			  " AND NOT EXISTS (SELECT FROM incoming_problem r WHERE (r.problem, r.record, r.cobot_id)"
 			  "  = (p.problem, p.record, p.cobot_id))"
@@ -415,4 +425,5 @@ sync_apply_problems(SyncRun *run, SyncPlan *plan, bool partial)
 			  " ORDER BY r.problem, r.record, r.cobot_id, r.detail"
 			  " ON CONFLICT ON CONSTRAINT cobot_record_problem_pkey DO UPDATE SET detail = excluded.detail"
 			  " WHERE p.detail <> excluded.detail", 1, args);
+	AtEOXact_GUC(true, guc_level);
 }

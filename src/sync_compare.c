@@ -106,6 +106,7 @@ typedef struct Difference
 	uint64		hash;
 	bool		has_individual; /* the mirror has a value of the custom field */
 	bool		live;
+	bool		is_over;
 } Difference;
 
 static Difference
@@ -120,6 +121,7 @@ read_difference(SPITupleTable *found, uint64 row)
 	difference.hash = (uint64) DatumGetInt64(SPI_getbinval(tuple, found->tupdesc, 3, &isnull));
 	difference.has_individual = DatumGetBool(SPI_getbinval(tuple, found->tupdesc, 4, &isnull)) && !isnull;
 	difference.live = DatumGetBool(SPI_getbinval(tuple, found->tupdesc, 5, &isnull)) && !isnull;
+	difference.is_over = DatumGetBool(SPI_getbinval(tuple, found->tupdesc, 6, &isnull)) && !isnull;
 	return difference;
 }
 
@@ -179,7 +181,8 @@ read_changed_members(SyncRun *run, const SyncSnapshot *snapshot, SyncPlan *plan,
 		CHECK_FOR_INTERRUPTS();
 		if (difference.place == UNUSABLE_PLACE)
 			plan->vanished[plan->vanished_count++] = (SyncMissing) {
-				.cobot_id = MemoryContextStrdup(run->context, difference.cobot_id), .live = difference.live
+				.cobot_id = MemoryContextStrdup(run->context, difference.cobot_id),
+				.live = difference.live, .is_over = difference.is_over
 			};
 		else
 			read_listed_member(run, snapshot, plan, fields, &difference);
@@ -331,7 +334,8 @@ sync_compare(SyncRun *run, SyncSnapshot *snapshot, SyncPlan *plan)
 	 */
 	query_run("SELECT i.place, m.cobot_id, i.source_hash, m.individual_access IS NOT NULL,"
 			  " COALESCE(pg_catalog.upper(smartspace.cobot_access_range(m.confirmed_at, m.starts_at, m.canceled_to, m.time_zone))"
-			  "  > pg_catalog.now(), m.confirmed_at IS NOT NULL AND m.canceled_to IS NULL)"
+			  "  > pg_catalog.now(), m.confirmed_at IS NOT NULL AND m.canceled_to IS NULL),"
+			  " pg_catalog.upper(smartspace.cobot_access_range(m.confirmed_at, m.starts_at, m.canceled_to, m.time_zone)) <= pg_catalog.now()"
 			  " FROM incoming i FULL JOIN (SELECT a.id, a.cobot_id, a.source_hash, a.departed_at, a.individual_access,"
 			  "   a.confirmed_at, a.starts_at, a.canceled_to, s.time_zone"
 			  "  FROM smartspace.cobot_membership a JOIN smartspace.cobot_integration s ON s.id = a.integration_id"

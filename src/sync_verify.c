@@ -45,7 +45,8 @@ hold_unanswered(SyncPlan *plan, const SyncMissing *missing, const char *what, co
 	switch (answer->kind)
 	{
 		case SYNC_NOT_ASKED:
-			plan->waiting++;
+			if (missing->live)	/* else nothing of theirs waits for the answer */
+				plan->waiting++;
 			hold(plan, missing, what, "source_incomplete", "not asked for by id yet");
 			return true;
 		case SYNC_FAILED:
@@ -83,6 +84,12 @@ take_answer(SyncRun *run, const SyncSnapshot *snapshot, SyncPlan *plan, const Sy
 {
 	const JsonElement *values = fields_of(snapshot, fields, missing->cobot_id, answer);
 
+	/* Cobot told the last day, and lists them no more. An outside fetcher would not know to ask: nothing is held. */
+	if (answer->kind == SYNC_NOT_ASKED && missing->is_over)
+	{
+		sync_plan_departed(plan, missing->cobot_id);
+		return;
+	}
 	if (hold_unanswered(plan, missing, "left", answer, tally))
 		return;
 	if (answer->kind == SYNC_DELETED && values == NULL)

@@ -1,6 +1,6 @@
 # A few hundred rounds of whatever can happen: members join, leave, move and come back in
-# Cobot, which now and then answers badly; people release or discard what is held. After
-# each round nobody has lost access without evidence, and nobody has kept it beyond a good
+# Cobot, which now and then answers badly; answers come through both doors; people release
+# or discard what is held. After each round nobody has lost access without evidence, and nobody has kept it beyond a good
 # run. In the end everything is as if the space had been connected just now.
 #
 # What is due to whom is computed here, from what the test server has, and not asked of
@@ -8,6 +8,7 @@
 use strict;
 use warnings;
 
+use CobotDoor;
 use CobotLoft;
 use CobotTest;
 use JSON::PP;
@@ -39,6 +40,8 @@ $cobot->patch_space(SPACE, time_zone_name => $zone);
 $cobot->add_plan(SPACE, id => $_, name => "Plan $_") foreach qw(bench vault free);
 my $today = $t->sql("SELECT to_char(now() AT TIME ZONE '$zone', 'YYYY/MM/DD')");
 my $space = $t->connect_space(SPACE);
+my $outside = CobotDoor->new($t, 'offline');
+$outside->{subdomain}{$space} = SPACE;
 $t->sync($space);
 
 sub give_groups
@@ -275,6 +278,9 @@ sub wrong
 sub act
 {
 	my ($kind, $before) = @_;
+	
+	return $outside->sync($space) if $kind eq 'ingest';
+
 	my $call = $kind eq 'sync' ? "cobot_sync($space)"
 	  : $kind eq 'member' ? "cobot_sync_member('" . one_of((sort keys %there), (sort keys %gone)) . "', $space)"
 	  : $kind eq 'release' ? "cobot_release($before->{holding})" : undef;
@@ -393,7 +399,7 @@ foreach my $round (1 .. $rounds)
 		$faulty = "meanwhile $id";
 		$faults{'somebody leaves meanwhile'}++;
 	}
-	my $kind = $before->{holding} && chance(0.3) ? one_of(qw(release release discard)) : one_of(('sync') x 8, 'member', 'member');
+	my $kind = $before->{holding} && chance(0.3) ? one_of(qw(release release discard)) : one_of(('sync') x 7, 'ingest', 'ingest', 'member', 'member');
 	my $run = act($kind, $before);
 	my $after = look();
 
