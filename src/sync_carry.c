@@ -80,7 +80,8 @@ constant(const char *text)
  * group is lost if the member was in it now and is not any more, from no source,
  * or if it ends sooner than was known before and within a day. Whatever ends
  * later than that comes with a notice that people can act upon, and by then it is
- * an end known in advance.
+ * an end known in advance. A gone custom field counts even where another source
+ * gives the same: later that one may end, and the value would be missing.
  */
 static void
 look_at_effects(SyncRun *run, SyncPlan *plan, SyncRows *changes, bool has_effects)
@@ -135,7 +136,9 @@ look_at_effects(SyncRun *run, SyncPlan *plan, SyncRows *changes, bool has_effect
 								  " UNION ALL SELECT j.membership_id, pg_catalog.array_agg(DISTINCT j.user_group_id), NULL"
 								  " FROM journal j WHERE j.is_new GROUP BY 1)"
 								  " SELECT c.record, c.ordinal, c.cobot_id, c.member, c.what, c.before, c.after, e.gained, e.lost,"
-								  " c.live_left OR e.lost IS NOT NULL, c.field_gone"
+								  " c.live_left OR e.lost IS NOT NULL"
+								  "  OR c.field_gone AND EXISTS (SELECT FROM touched t WHERE t.membership_id = c.membership_id AND t.source = 'individual'),"
+								  " c.field_gone"
 								  " FROM change c LEFT JOIN effect e ON e.membership_id = c.membership_id"
 								  " ORDER BY c.record DESC, c.ordinal, c.membership_id", lengthof(args), args);
 

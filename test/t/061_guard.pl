@@ -11,7 +11,7 @@ use Test::More;
 
 my %members = (
 	ended => 90, few => 8, emptied => 30, moved => 90, fields => 90, gone => 30, early => 90, natural => 90, limits => 20,
-	fresh => 90, others => 90, more => 10, again => 90, down => 90, meanwhile => 90, crowd => 90, dropped => 90, empty => 45, hiccup => 30, misuse => 2, both => 20);
+	fresh => 90, others => 90, more => 10, again => 90, down => 90, meanwhile => 90, crowd => 90, dropped => 90, empty => 45, hiccup => 30, misuse => 2, both => 20, twice => 12);
 my $t = lofts(%members);
 my $cobot = $t->cobot;
 
@@ -125,6 +125,27 @@ promise 'a custom field emptied for many is held', fields => sub {
 	$loft->field([ 11 .. 29 ], 'workshop ');
 	is($loft->verdicts($loft->sync), '30 changed applied', 'most are corrected in Cobot: few enough to go through');
 	is($loft->inside('Workshop'), 19, 'these few are out');
+};
+
+promise 'a definition that is gone takes nothing where the plan gives the same for now', twice => sub {
+	my ($loft) = @_;
+	my ($ada) = $loft->who(1);
+
+	$t->sql("UPDATE smartspace.user_group SET external_identifier = 'Twice' WHERE id = $loft->{door}");
+	$loft->field([1], 'Twice');
+	$loft->sync;
+	is($t->groups_of($ada), 'twice door (individual), twice door (plan)', 'given: the same user group from two sources');
+	$cobot->fault(match => { path => '/api/space/custom_fields', host => 'twice.cobot.me' }, times => 0, body => '[{"id":"o","label":"Other"}]');
+	my $run = $loft->sync;
+	is("$run->{result} $run->{reason} $run->{grants_taken}", 'held source_incomplete 0', 'the run is held');
+	$loft->move(flex => 1);
+	$loft->sync;
+	is($t->groups_of($ada), 'twice door (individual), twice door (plan)', 'another plan takes nothing either');
+	$cobot->clear_faults;
+	$loft->sync;
+	is($t->groups_of($ada), 'twice door (individual)', 'with the definition back she has what the field gives');
+	$loft->move(desk => 1);
+	$loft->sync;
 };
 
 promise 'a definition that is gone is held always, and can be released', gone => sub {
