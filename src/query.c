@@ -7,10 +7,14 @@
 #include "catalog/pg_type.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 
 #include "query.h"
 
 #define QUERY_ARG_LIMIT 32
+
+/* Rows up to which a nested loop is a good plan. */
+#define NESTED_LOOP_LIMIT 100
 
 QueryArg
 query_value(Oid type, Datum value)
@@ -72,6 +76,19 @@ uint64
 query_run(const char *sql, int nargs, const QueryArg *args)
 {
 	return execute(sql, nargs, args, false);
+}
+
+uint64
+query_run_over(int64 rows, const char *sql, int nargs, const QueryArg *args)
+{
+	int			guc_level = NewGUCNestLevel();
+	uint64		count;
+
+	if (rows > NESTED_LOOP_LIMIT)
+		set_config_option("enable_nestloop", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	count = execute(sql, nargs, args, false);
+	AtEOXact_GUC(true, guc_level);
+	return count;
 }
 
 uint64

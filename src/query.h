@@ -24,6 +24,12 @@ extern QueryArg query_value(Oid type, Datum value);
 /* Runs one statement; returns SPI_processed. Throws what the statement throws. */
 extern uint64 query_run(const char *sql, int nargs, const QueryArg *args);
 
+/*
+ * The same for a statement about so many rows that this transaction has made:
+ * statistics know nothing of them, and a nested loop over many would take forever.
+ */
+extern uint64 query_run_over(int64 rows, const char *sql, int nargs, const QueryArg *args);
+
 /* The same for a query that only looks, with the caller's snapshot, as a STABLE function must. */
 extern uint64 query_look(const char *sql, int nargs, const QueryArg *args);
 

@@ -203,8 +203,9 @@ subscription_forget(const uint8 *digest)
 	query_run("DELETE FROM smartspace.cobot_webhook_subscription WHERE secret_digest = $1", 1, &arg);
 }
 
-void
-subscription_look(Webhooks *webhooks)
+/* Reads what is stored and asks Cobot for what it has. Throws if Cobot does not say. */
+static void
+look(Webhooks *webhooks)
 {
 	read_stored(webhooks);
 	ask_list(webhooks);
@@ -214,7 +215,7 @@ void
 subscription_look_and_lock(Webhooks *webhooks)
 {
 	lock_subscriptions(webhooks->integration.id);
-	subscription_look(webhooks);
+	look(webhooks);
 	for (int i = 0; i < webhooks->stored_count; i++)
 	{
 		if (!webhooks->stored[i].listed)
@@ -316,7 +317,7 @@ subscription_list_webhooks(PG_FUNCTION_ARGS)
 	Webhooks	webhooks = {0};
 
 	subscription_open(&webhooks, fcinfo);
-	subscription_look(&webhooks);
+	look(&webhooks);
 	for (int i = 0; i < webhook_event_count; i++)
 	{
 		bool		found = false;

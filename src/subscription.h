@@ -56,12 +56,10 @@ typedef struct Webhooks
 extern void subscription_open(Webhooks *webhooks, FunctionCallInfo fcinfo);
 extern void subscription_close(Webhooks *webhooks);
 
-/* Reads what is stored and asks Cobot for what it has. Throws if Cobot does not say. */
-extern void subscription_look(Webhooks *webhooks);
-
 /*
- * The same for somebody who wants to change it: alone until the end of the
- * transaction, and what Cobot does not have is forgotten here as well.
+ * Reads what is stored and asks Cobot for what it has, for somebody who wants to
+ * change it: alone until the end of the transaction, and what Cobot does not have
+ * is forgotten here as well. Throws if Cobot does not say.
  */
 extern void subscription_look_and_lock(Webhooks *webhooks);
 

@@ -33,6 +33,12 @@
 /* Records asked for by id in one run; the next run goes on. Keeps well below 60 requests a minute. */
 #define SYNC_VERIFY_LIMIT 40
 
+/* SQL: the membership has access, or will have, by its own dates in a time zone. */
+#define SYNC_IS_LIVE(MEMBERSHIP, ZONE) \
+	"COALESCE(pg_catalog.upper(smartspace.cobot_access_range(" MEMBERSHIP ".confirmed_at, " MEMBERSHIP ".starts_at, " \
+	MEMBERSHIP ".canceled_to, " ZONE ")) > pg_catalog.now(), " \
+	MEMBERSHIP ".confirmed_at IS NOT NULL AND " MEMBERSHIP ".canceled_to IS NULL)"
+
 typedef enum SyncKind
 {
 	SYNC_WHOLE,

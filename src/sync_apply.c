@@ -17,14 +17,11 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
 #include "query.h"
 #include "sync.h"
-
-#define MANY_PROBLEMS 1000
 
 /* The columns of "change", which every statement here returns. */
 static const SyncColumn change_columns[] = {
@@ -195,8 +192,7 @@ update_members(Application *application, QueryArg *args, int nargs)
 					   "  CASE WHEN r.has_ended THEN COALESCE(o.departed_at, pg_catalog.now()) END AS departed,"
 					   "  o.departed_at IS NOT NULL AND NOT r.has_ended AS returned,"
 					   "  o.departed_at IS NULL AND r.has_ended AS departs,"
-					   "  COALESCE(pg_catalog.upper(smartspace.cobot_access_range(o.confirmed_at, o.starts_at, o.canceled_to, i.time_zone))"
-					   "   > pg_catalog.now(), o.confirmed_at IS NOT NULL AND o.canceled_to IS NULL) AS live,"
+					   "  " SYNC_IS_LIVE("o", "i.time_zone") " AS live,"
 					   "  (%s, o.plan_id, o.individual_access) IS DISTINCT FROM"
 					   "  (%s, p.id, CASE WHEN r.keep_individual THEN o.individual_access ELSE r.individual_access END) AS differs"
 					   " FROM incoming_member r"
@@ -255,8 +251,7 @@ static void
 suspend_departed(Application *application, QueryArg *args, int nargs)
 {
 	query_run("WITH gone AS (SELECT r.ordinal, o.id,"
-			  "  COALESCE(pg_catalog.upper(smartspace.cobot_access_range(o.confirmed_at, o.starts_at, o.canceled_to, i.time_zone))"
-			  "   > pg_catalog.now(), o.confirmed_at IS NOT NULL AND o.canceled_to IS NULL) AS live"
+			  "  " SYNC_IS_LIVE("o", "i.time_zone") " AS live"
 			  " FROM incoming_departed r"
 			  " JOIN smartspace.cobot_membership o ON o.integration_id = $1 AND o.cobot_id = r.cobot_id AND o.departed_at IS NULL"
 			  " JOIN smartspace.cobot_integration i ON i.id = o.integration_id"
@@ -406,18 +401,12 @@ sync_apply_problems(SyncRun *run, SyncPlan *plan, bool partial)
 
 	sync_rows_register(plan->problems);
 
-	/* Statistics do not know yet how many there were; a nested loop over many would take hours. */
-	int			guc_level = NewGUCNestLevel();
-
-	if (plan->problems->count > MANY_PROBLEMS)
-		set_config_option("enable_nestloop", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-
-	query_run("DELETE FROM smartspace.cobot_record_problem p WHERE p.integration_id = $1"
+	query_run_over(plan->problems->count, "DELETE FROM smartspace.cobot_record_problem p WHERE p.integration_id = $1"
 			  " AND NOT EXISTS (SELECT FROM incoming_problem r WHERE (r.problem, r.record, r.cobot_id)"
 			  "  = (p.problem, p.record, p.cobot_id))"
 			  " AND ($2 OR p.record = 'membership' AND p.cobot_id IN (SELECT m.cobot_id FROM incoming_member m"
 			  "  UNION ALL SELECT d.cobot_id FROM incoming_departed d))", lengthof(args), args);
-	query_run("INSERT INTO smartspace.cobot_record_problem AS p (integration_id, problem, record, cobot_id, detail)"
+	query_run_over(plan->problems->count, "INSERT INTO smartspace.cobot_record_problem AS p (integration_id, problem, record, cobot_id, detail)"
 			  " SELECT DISTINCT ON (r.problem, r.record, r.cobot_id) $1, r.problem, r.record, r.cobot_id, r.detail"
 			  " FROM incoming_problem r WHERE NOT EXISTS (SELECT FROM smartspace.cobot_record_problem o"
 			  "  WHERE (o.integration_id, o.problem, o.record, o.cobot_id, o.detail)"
@@ -425,5 +414,4 @@ sync_apply_problems(SyncRun *run, SyncPlan *plan, bool partial)
 			  " ORDER BY r.problem, r.record, r.cobot_id, r.detail"
 			  " ON CONFLICT ON CONSTRAINT cobot_record_problem_pkey DO UPDATE SET detail = excluded.detail"
 			  " WHERE p.detail <> excluded.detail", 1, args);
-	AtEOXact_GUC(true, guc_level);
 }

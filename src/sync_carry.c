@@ -15,7 +15,6 @@
 #include "catalog/pg_type.h"
 #include "utils/array.h"
 #include "utils/datum.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
@@ -44,9 +43,6 @@ take_locks(SyncRun *run, const SyncSnapshot *snapshot, const SyncPlan *plan)
 	lock_access(run->integration.id);
 }
 
-/* Changes up to which a nested loop is the right plan. */
-#define A_HANDFUL 100
-
 /* A value of the result in the run's context; 0 for an SQL null. */
 static Datum
 kept_value(SyncRun *run, uint64 row, int column)
@@ -61,18 +57,13 @@ kept_value(SyncRun *run, uint64 row, int column)
 	return value;
 }
 
-/* Constant strings for the words of a change. */
-static const char *
-constant(const char *text)
+/* A text of the result in the run's context; NULL for an SQL null. */
+static char *
+kept_text(SyncRun *run, uint64 row, int column)
 {
-	static const char *const words[] = {
-		"membership", "plan", "space", "joined", "returned", "changed", "changed_plan", "left", "listed", "unlisted"
-	};
+	char	   *text = query_result_text(row, column);
 
-	for (int i = 0; i < (int) lengthof(words); i++)
-		if (strcmp(words[i], text) == 0)
-			return words[i];
-	elog(ERROR, "unknown word \"%s\" in a change", text);
+	return text ? MemoryContextStrdup(run->context, text) : NULL;
 }
 
 /*
@@ -90,17 +81,8 @@ look_at_effects(SyncRun *run, SyncPlan *plan, SyncRows *changes, bool has_effect
 
 	sync_rows_register(changes);
 
-	/*
-	 * How many rows this transaction wrote to the journal is beyond the planner's
-	 * statistics, and a nested loop over many of them would take forever.
-	 */
-	int			guc_level = NewGUCNestLevel();
-
-	if (changes->count > A_HANDFUL)
-		set_config_option("enable_nestloop", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-
 	/* Who joined had nothing before, which saves a large first run the comparison. */
-	uint64		count = query_run("WITH journal AS MATERIALIZED ("
+	uint64		count = query_run_over(changes->count, "WITH journal AS MATERIALIZED ("
 								  " SELECT j.*, j.membership_id IN (SELECT c.membership_id FROM change c WHERE c.what = 'joined') AS is_new"
 								  " FROM smartspace.access_journal j WHERE $2 AND j.position = pg_catalog.pg_current_xact_id()::text::bigint AND j.run_id = $1"
 								  "), touched AS MATERIALIZED ("
@@ -142,15 +124,12 @@ look_at_effects(SyncRun *run, SyncPlan *plan, SyncRows *changes, bool has_effect
 								  " FROM change c LEFT JOIN effect e ON e.membership_id = c.membership_id"
 								  " ORDER BY c.record DESC, c.ordinal, c.membership_id", lengthof(args), args);
 
-	AtEOXact_GUC(true, guc_level);
 	for (uint64 i = 0; i < count; i++)
 	{
-		SyncChange *change = sync_plan_change(plan, constant(query_result_text(i, 1)), query_result_text(i, 3),
-											  constant(query_result_text(i, 5)));
-		char	   *member = query_result_text(i, 4);
+		SyncChange *change = sync_plan_change(plan, kept_text(run, i, 1), query_result_text(i, 3), kept_text(run, i, 5));
 
 		change->ordinal = query_result_is_null(i, 2) ? -1 : (int) query_result_int64(i, 2);
-		change->member = member ? MemoryContextStrdup(run->context, member) : NULL;
+		change->member = kept_text(run, i, 4);
 		change->before = kept_value(run, i, 6);
 		change->after = kept_value(run, i, 7);
 		change->gained = kept_value(run, i, 8);

@@ -333,8 +333,7 @@ sync_compare(SyncRun *run, SyncSnapshot *snapshot, SyncPlan *plan)
 	 * not crowd out the others for ever; those whom somebody released come first.
 	 */
 	query_run("SELECT i.place, m.cobot_id, i.source_hash, m.individual_access IS NOT NULL,"
-			  " COALESCE(pg_catalog.upper(smartspace.cobot_access_range(m.confirmed_at, m.starts_at, m.canceled_to, m.time_zone))"
-			  "  > pg_catalog.now(), m.confirmed_at IS NOT NULL AND m.canceled_to IS NULL),"
+			  " " SYNC_IS_LIVE("m", "m.time_zone") ","
 			  " pg_catalog.upper(smartspace.cobot_access_range(m.confirmed_at, m.starts_at, m.canceled_to, m.time_zone)) <= pg_catalog.now()"
 			  " FROM incoming i FULL JOIN (SELECT a.id, a.cobot_id, a.source_hash, a.departed_at, a.individual_access,"
 			  "   a.confirmed_at, a.starts_at, a.canceled_to, s.time_zone"

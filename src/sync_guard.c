@@ -346,7 +346,7 @@ sync_guard(SyncRun *run, SyncPlan *plan)
 /* ---- the person's decision ---- */
 
 static int64
-required_run(FunctionCallInfo fcinfo, int64 *integration, bool *fed_from_outside)
+required_run(FunctionCallInfo fcinfo, int64 *integration)
 {
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
@@ -356,14 +356,12 @@ required_run(FunctionCallInfo fcinfo, int64 *integration, bool *fed_from_outside
 
 	QueryArg	arg = query_int64(PG_GETARG_INT64(0));
 
-	if (query_run("SELECT r.integration_id, i.fed_from_outside FROM smartspace.cobot_sync_run r"
-				  " JOIN smartspace.cobot_integration i ON i.id = r.integration_id WHERE r.id = $1", 1, &arg) == 0)
+	if (query_run("SELECT r.integration_id FROM smartspace.cobot_sync_run r WHERE r.id = $1", 1, &arg) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("run %lld does not exist", (long long) PG_GETARG_INT64(0)),
 				 errhint("The view smartspace.cobot_status shows the run that holds something.")));
 	*integration = query_result_int64(0, 1);
-	*fed_from_outside = query_result_bool(0, 2);
 	return PG_GETARG_INT64(0);
 }
 
@@ -388,6 +386,15 @@ require_held(int64 run, int count)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("run %lld holds nothing", (long long) run),
 				 errhint("The view smartspace.cobot_status shows the run that holds something.")));
+}
+
+static bool
+is_fed_from_outside(int64 integration)
+{
+	QueryArg	arg = query_int64(integration);
+
+	query_run("SELECT i.fed_from_outside FROM smartspace.cobot_integration i WHERE i.id = $1", 1, &arg);
+	return query_result_bool(0, 1);
 }
 
 /* Without a token there is nobody to ask; the decision waits for the outside fetcher. Gives the run that held. */
@@ -416,14 +423,13 @@ sync_release_run(PG_FUNCTION_ARGS)
 {
 	SyncRun		run = {.kind = SYNC_RELEASE, .source = &sync_from_cobot};
 	int64		integration;
-	bool		fed_from_outside;
 	Datum		result;
 
 	PreventCommandIfReadOnly("cobot_release()");
 	SPI_connect();
-	run.releases = required_run(fcinfo, &integration, &fed_from_outside);
+	run.releases = required_run(fcinfo, &integration);
 	require_held(run.releases, decide(run.releases, "released", true));
-	result = fed_from_outside ? leave_to_ingest(run.releases, integration)
+	result = is_fed_from_outside(integration) ? leave_to_ingest(run.releases, integration)
 		: sync_run_integration(&run, integration, false, NULL);
 	SPI_finish();
 	PG_RETURN_DATUM(result);
@@ -436,13 +442,12 @@ Datum
 sync_discard_run(PG_FUNCTION_ARGS)
 {
 	int64		integration;
-	bool		fed_from_outside;
 	int			count;
 
 	PreventCommandIfReadOnly("cobot_discard()");
 	SPI_connect();
 
-	int64		run = required_run(fcinfo, &integration, &fed_from_outside);
+	int64		run = required_run(fcinfo, &integration);
 
 	count = decide(run, "discarded", false);
 	require_held(run, count);

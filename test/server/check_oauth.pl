@@ -16,7 +16,7 @@ sub authorize
 	%asked = (
 		response_type => 'code', client_id => 'demo-client', redirect_uri => 'smartspace://login',
 		scope => 'read_user checkin', state => 'a b&c', %asked);
-	my $query = join '&', map { "$_=" . CobotTestServer::_segment($asked{$_}) } grep { defined $asked{$_} } sort keys %asked;
+	my $query = join '&', map { "$_=" . CobotWorld::_segment($asked{$_}) } grep { defined $asked{$_} } sort keys %asked;
 	my $answer = ask(GET => "$host/oauth/authorize?$query", token => undef);
 	my ($address, $parameters) = $answer->{headers} =~ /^Location: ([^?\r]*)\?(\S*)\r$/mi;
 
@@ -29,7 +29,7 @@ sub exchange
 	my (%form) = @_;
 	%form = (client_id => 'demo-client', client_secret => 'demo-secret', grant_type => 'authorization_code', %form);
 	my $answer = ask(POST => "$www/oauth/access_token", token => undef,
-		form => join '&', map { "$_=" . CobotTestServer::_segment($form{$_}) } grep { defined $form{$_} } sort keys %form);
+		form => join '&', map { "$_=" . CobotWorld::_segment($form{$_}) } grep { defined $form{$_} } sort keys %form);
 
 	return wantarray ? ("$answer->{status} $answer->{body}", $answer) : "$answer->{status} $answer->{body}";
 }
