@@ -155,21 +155,22 @@ apply_plans(Application *application)
 
 /*
  * Facts: a plan that was taken out of the list is still named as the parent of
- * members' copies. It becomes a plan here as well, so that it can be assigned.
+ * members' copies. It becomes a plan here as well, so that it can be assigned; also
+ * where the member is held or rejected, so that the next run knows it.
  */
 static void
 apply_unlisted_plans(Application *application)
 {
-	QueryArg	args[] = {query_int64(application->run->integration.id), query_value(INT4ARRAYOID, application->excluded)};
+	QueryArg	arg = query_int64(application->run->integration.id);
 
 	query_run("INSERT INTO smartspace.cobot_plan AS p (integration_id, cobot_id, name, listed)"
 			  " SELECT DISTINCT ON (r.parent_plan_id) $1, r.parent_plan_id, r.plan_name, false"
-			  " FROM incoming_member r WHERE r.parent_plan_id IS NOT NULL AND r.ordinal <> ALL ($2)"
+			  " FROM incoming_member r WHERE r.parent_plan_id IS NOT NULL"
 			  " AND NOT EXISTS (SELECT FROM smartspace.cobot_plan o"
 			  "  WHERE o.integration_id = $1 AND o.cobot_id = r.parent_plan_id)"
 			  " ORDER BY r.parent_plan_id, r.plan_name"
 			  " RETURNING 'plan', NULL::integer, NULL::bigint, p.cobot_id, NULL, 'unlisted', NULL::jsonb,"
-			  " pg_catalog.jsonb_build_object('name', p.name), false, false", lengthof(args), args);
+			  " pg_catalog.jsonb_build_object('name', p.name), false, false", 1, &arg);
 	note_changes(application);
 }
 

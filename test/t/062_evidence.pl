@@ -12,7 +12,7 @@ use Test::More;
 
 my %members = (
 	known => 12, values => 30, eve => 12, crowd => 90, half => 60, small => 60, plans => 12, lost => 90, first => 90, race => 12,
-	wait => 3, backoff => 3, other => 3);
+	plan => 12, stranger => 12, wait => 3, backoff => 3, other => 3);
 my $t = lofts(%members);
 my $cobot = $t->cobot;
 my $json = JSON::PP->new->utf8;
@@ -56,6 +56,45 @@ sub asked
 	$cobot->clear_log;
 	return "@asked";
 }
+
+promise 'who is on a plan in no list makes the list of members doubtful, once', plan => sub {
+	my ($loft) = @_;
+	my ($ada, $bob) = $loft->who(1, 2);
+
+	$loft->leave(1);
+	$loft->change([2], name => 'Bob Renamed', plan => { name => 'Vault', parent_plan => { id => 'plan-vault' } });
+	my $run = $loft->sync;
+	is("$run->{result} $run->{reason}", 'incomplete source_incomplete', 'the run is incomplete');
+	like($run->{message}, qr/^1 members are on a plan that Cobot does not list/, 'and says why');
+	is($loft->outside(1, 2), '', 'nothing is taken, neither from who left nor from who moved');
+	is($t->sql("SELECT listed FROM smartspace.cobot_plan WHERE cobot_id = 'plan-vault'"), 'f', 'the plan is known now');
+	$run = $loft->sync;
+	is("$run->{result} $run->{members_removed} $run->{members_changed_plan}", 'ok 1 1', 'so the next run goes on');
+	is($loft->outside(1 .. 12), '1 2', 'and takes what is to be taken');
+};
+
+promise 'a member whom only the custom fields name proves the list of members short', stranger => sub {
+	my ($loft) = @_;
+	my ($ada, $eve, $ida) = $loft->who(1, 21, 22);
+
+	$loft->leave(1);
+	$loft->join_in(21, 22);
+	$loft->field([ 21, 22 ], 'Workshop');
+	$loft->change([22], canceled_to => 'today-1d');
+	my @listed = grep { $_->{id} ne $eve && $_->{id} ne $ida } $cobot->members('stranger');
+	$cobot->fault(match => { path => '/api/memberships', host => 'stranger.cobot.me' }, times => 0, body => $json->encode(\@listed));
+	my $run = $loft->sync;
+	is("$run->{result} $run->{reason}", 'incomplete source_incomplete', 'the run is incomplete');
+	like($run->{message}, qr/^Cobot's list of members lacks 1 that it has custom fields of/, 'and says why; a former member is none of them');
+	is(asked('members'), "$ada $eve $ida", 'who vanished and who is unknown were asked for');
+	is($t->groups_of($ada), 'stranger door (plan)', 'nothing is taken');
+	is($t->groups_of($eve), 'stranger door (plan)', 'and she who was missing is in');
+	is($t->sql("SELECT count(*) FROM smartspace.cobot_membership WHERE cobot_id = '$ida'"), 0, 'but no former member');
+	$cobot->clear_faults;
+	$run = $loft->sync;
+	is("$run->{result} $run->{members_removed}", 'ok 1', 'with the whole list who left has left');
+	is($t->groups_of($eve), 'Workshop (individual), stranger door (plan)', 'and she has what her field gives');
+};
 
 promise 'unknown by id, and yet among the custom fields, is no evidence', known => sub {
 	my ($loft) = @_;
