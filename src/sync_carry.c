@@ -182,7 +182,7 @@ doubt_unknown_plans(SyncRun *run, const SyncSnapshot *snapshot, const SyncPlan *
 	if (run->result == NULL)
 		sync_stop(run, "incomplete", "source_incomplete",
 				  "Nothing is taken from anybody in this run; the next one takes the plan as known. Hidden plans are listed only for a token with the scope read_plans.",
-				  "%lld members are on a plan that Cobot does not list", (long long) members);
+				  "members on a plan that Cobot does not list: %lld", (long long) members);
 }
 
 /* What the counts of grants grew by. */

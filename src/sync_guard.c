@@ -318,7 +318,7 @@ sync_guard(SyncRun *run, SyncPlan *plan)
 
 	if (field_gone > 0 && run->result == NULL)
 		sync_stop(run, "held", "source_incomplete", release_hint(run),
-				  "the space has no custom field \"%s\" any more, and %d members have access by it",
+				  "the space has no custom field \"%s\" any more; members who have access by it: %d",
 				  INTEGRATION_FIELD_LABEL, field_gone);
 	removals -= field_gone;
 

@@ -158,7 +158,7 @@ promise 'a definition that is gone is held always, and can be released', gone =>
 	my $run = $loft->sync;
 	is("$run->{result} $run->{reason}", 'held source_incomplete', 'three are few, and held all the same');
 	is($loft->verdicts($run), '3 changed held source_incomplete', 'with their rows');
-	like($run->{message}, qr/^the space has no custom field "smart_spaces_access_additional_units" any more, and 3 members have access by it;/, 'it says why');
+	like($run->{message}, qr/^the space has no custom field "smart_spaces_access_additional_units" any more; members who have access by it: 3;/, 'it says why');
 	is($loft->inside('Kitchen'), 3, 'they keep access');
 	$run = $loft->sync;
 	is($loft->verdicts($run), '3 changed held source_incomplete', 'and in the next run');
