@@ -14,6 +14,7 @@
 #include "utils/memutils.h"
 
 #include "cobot_client.h"
+#include "cobot_rate.h"
 #include "smartspace_cobot.h"
 
 #define BACKOFF_FIRST_MS 250
@@ -228,17 +229,28 @@ retry_delay_ms(const CobotCall *call)
 	}
 }
 
+/* Puts the next attempt on the wire, or off until the rate limits allow it. */
 static void
 start_attempt(CobotCall *call)
 {
+	CobotClient *client = call->client;
+	double		wait_ms = client->user ? cobot_rate_reserve(client->user, call->endpoint, now_ms()) : 0;
+
+	if (wait_ms > 0)
+	{
+		call->due_ms = now_ms() + wait_ms;
+		return;
+	}
+	call->due_ms = 0;
 	call->attempts++;
-	call->client->requests++;
+	client->requests++;
+	call->request->urgent = client->urgent;
 	http_start(call->request);
 }
 
 /* The same question once more (a read, so it has no body); what the failed attempt holds is freed. */
 static void
-start_again(CobotCall *call)
+renew_request(CobotCall *call)
 {
 	HttpRequest *failed = call->request;
 	HttpRequest *request = cobot_new_request(call->client, failed->method, failed->url);
@@ -246,24 +258,28 @@ start_again(CobotCall *call)
 	request->bearer = failed->bearer;
 	call->request = request;
 	MemoryContextDelete(GetMemoryChunkContext(failed));
+}
+
+void
+cobot_start(CobotCall *call)
+{
 	start_attempt(call);
 }
 
-/*
- * Brings one call forward. due_ms is when its next attempt shall start, or 0
- * while one is under way; gives true once nothing more will come.
- */
-static bool
-advance(CobotCall *call, double *due_ms)
+bool
+cobot_advance(CobotCall *call)
 {
-	if (*due_ms > 0)
+	if (call->settled)
+		return true;
+	if (call->due_ms > 0)
 	{
-		if (*due_ms > now_ms())
+		if (call->due_ms > now_ms())
 			return false;
-		*due_ms = 0;
-		start_again(call);
+		if (call->request->done)
+			renew_request(call);
+		start_attempt(call);
 	}
-	if (!call->request->done)
+	if (call->due_ms > 0 || !call->request->done)
 		return false;
 
 	settle(call);
@@ -271,64 +287,63 @@ advance(CobotCall *call, double *due_ms)
 	double		delay_ms = retry_delay_ms(call);
 
 	if (delay_ms < 0)
-		return true;
-	*due_ms = now_ms() + delay_ms;
+		return call->settled = true;
+	call->due_ms = now_ms() + delay_ms;
 	elog(DEBUG1, "asking for %s again in %.0f ms: %s",
 		 call->subject, delay_ms, cobot_outcome_label(call->outcome));
 	return false;
 }
 
-/* Settles all calls. due_ms and ended have one entry for each. */
-static void
-perform_all(CobotCall **calls, int count, double *due_ms, bool *ended)
+long
+cobot_wait_ms(CobotCall *const *calls, int count)
 {
-	int			left = count;
+	double		next_ms = 0;
 
 	for (int i = 0; i < count; i++)
-		start_attempt(calls[i]);
-	while (left > 0)
+		if (!calls[i]->settled && calls[i]->due_ms > 0 && (next_ms == 0 || calls[i]->due_ms < next_ms))
+			next_ms = calls[i]->due_ms;
+	/* rounded up: waking too early would mean a turn for nothing */
+	return next_ms > 0 ? (long) Max(next_ms - now_ms(), 0) + 1 : -1;
+}
+
+void
+cobot_abandon(CobotCall **calls, int count)
+{
+	for (int i = 0; i < count; i++)
+		http_abandon(calls[i]->request);
+}
+
+static void
+perform_all(CobotCall **calls, int count)
+{
+	for (int i = 0; i < count; i++)
+		cobot_start(calls[i]);
+	for (;;)
 	{
-		double		next_ms = 0;
-		long		timeout_ms = -1;
+		int			left = 0;
 
 		for (int i = 0; i < count; i++)
-		{
-			if (!ended[i])
-			{
-				ended[i] = advance(calls[i], &due_ms[i]);
-				if (ended[i])
-					left--;
-			}
-			if (due_ms[i] > 0 && (next_ms == 0 || due_ms[i] < next_ms))
-				next_ms = due_ms[i];
-		}
-		/* rounded up: waking too early would mean a turn for nothing */
-		if (next_ms > 0)
-			timeout_ms = (long) Max(next_ms - now_ms(), 0) + 1;
-		if (left > 0)
-			http_wait(timeout_ms);
+			if (!cobot_advance(calls[i]))
+				left++;
+		if (left == 0)
+			return;
+		http_wait(cobot_wait_ms(calls, count));
 	}
 }
 
 void
 cobot_perform(CobotCall **calls, int count)
 {
-	double	   *due_ms = palloc0(count * sizeof(double));
-	bool	   *ended = palloc0(count * sizeof(bool));
-
 	PG_TRY();
 	{
-		perform_all(calls, count, due_ms, ended);
+		perform_all(calls, count);
 	}
 	PG_CATCH();
 	{
-		for (int i = 0; i < count; i++)
-			http_abandon(calls[i]->request);
+		cobot_abandon(calls, count);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
-	pfree(due_ms);
-	pfree(ended);
 }
 
 CobotCall *

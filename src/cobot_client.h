@@ -45,11 +45,32 @@ typedef enum CobotOutcome
 
 #define COBOT_OUTCOME_COUNT (COBOT_LOCAL_FAILURE + 1)
 
+/* What Cobot counts requests by, for its rate limits; see cobot_rate.h. */
+typedef enum CobotEndpoint
+{
+	ENDPOINT_SPACE,
+	ENDPOINT_USER,
+	ENDPOINT_TOKEN,
+	ENDPOINT_PLANS,
+	ENDPOINT_MEMBERSHIPS,
+	ENDPOINT_MEMBERSHIP,
+	ENDPOINT_MEMBER_FIELDS,
+	ENDPOINT_CUSTOM_FIELDS,
+	ENDPOINT_FIELD_DEFINITIONS,
+	ENDPOINT_SUBSCRIPTIONS,
+	ENDPOINT_CHECK_INS,
+	ENDPOINT_WORK_SESSIONS
+} CobotEndpoint;
+
+#define COBOT_ENDPOINT_COUNT (ENDPOINT_WORK_SESSIONS + 1)
+
 typedef struct CobotClient
 {
 	MemoryContext context;		/* where calls and answers live */
 	const char *subdomain;		/* checked */
 	const char *token;			/* user or space token; NULL before there is one */
+	const char *user;			/* whose rate limits count; NULL: requests are not held back */
+	bool		urgent;			/* somebody stands at the door: before all others */
 	int			requests;		/* attempts so far, retries included */
 	uint64		bytes;			/* received so far, on the wire, by attempts that ended */
 } CobotClient;
@@ -59,11 +80,14 @@ typedef struct CobotCall
 	const char *subject;		/* for messages: "the members of \"demo-space\"" */
 	CobotClient *client;
 	HttpRequest *request;		/* of the last attempt */
+	CobotEndpoint endpoint;
 	bool		expect_array;	/* else an object */
 	const char *id_key;			/* of an array: where its elements have their id */
 	bool		expect_empty;	/* an answer without body is fine (DELETE) */
 	bool		is_read;		/* may be retried */
 	int			attempts;
+	double		due_ms;			/* when the next attempt shall start, by the process's own clock; 0: it has */
+	bool		settled;		/* outcome is known */
 	CobotOutcome outcome;
 	int			retry_after_s;	/* from a 429 or 503; -1 if Cobot gave none */
 	JsonError	json_error;		/* COBOT_NOT_JSON, COBOT_WRONG_SHAPE */
@@ -108,13 +132,29 @@ extern CobotCall *cobot_delete_subscription(CobotClient *client, const char *cob
 extern HttpRequest *cobot_new_request(CobotClient *client, const char *method, const char *url);
 
 /*
- * Sends the calls, several at a time, and waits for all of them. Reads that end
- * in 5xx, a refused or broken connection, or DNS failure are tried again up to
- * smartspace_cobot.max_retries times with exponential back-off and jitter; 429
- * is tried again only if its Retry-After is at most
- * smartspace_cobot.retry_wait_limit. Writes are sent once. Interruptible.
+ * Sends a call, or plans it for when the rate limits of the client's user allow it.
+ * Reads that end in 5xx, a refused or broken connection, or DNS failure are tried
+ * again up to smartspace_cobot.max_retries times with exponential back-off and
+ * jitter; 429 is tried again only if its Retry-After is at most
+ * smartspace_cobot.retry_wait_limit. Writes are sent once.
+ *
+ * Whoever starts calls waits with http_wait(cobot_wait_ms()) and brings them forward
+ * with cobot_advance() until all have settled. cobot_perform() does this for some
+ * calls, cobot_abandon() ends some early.
  */
+extern void cobot_start(CobotCall *call);
+
+/* Brings a call that was started forward; true once nothing more will come. Never waits. */
+extern bool cobot_advance(CobotCall *call);
+
+/* How long http_wait() may sleep before one of the calls wants cobot_advance(); -1: until an answer comes. */
+extern long cobot_wait_ms(CobotCall *const *calls, int count);
+
+/* Starts the calls and waits for all of them. Interruptible. */
 extern void cobot_perform(CobotCall **calls, int count);
+
+/* Takes calls off the wire; harmless for those that have settled or were never started. */
+extern void cobot_abandon(CobotCall **calls, int count);
 
 /*
  * The answer of a call that ended in COBOT_OK as a tree, which belongs to the

@@ -39,11 +39,12 @@ space_url(const CobotClient *client, const char *path)
  * performed must not look like a success.
  */
 static CobotCall *
-new_call(CobotClient *client, const char *method, char *url, char *subject)
+new_call(CobotClient *client, CobotEndpoint endpoint, const char *method, char *url, char *subject)
 {
 	CobotCall  *call = MemoryContextAllocZero(client->context, sizeof(CobotCall));
 
 	call->client = client;
+	call->endpoint = endpoint;
 	call->subject = MemoryContextStrdup(client->context, subject);
 	call->is_read = strcmp(method, "GET") == 0;
 	call->outcome = COBOT_LOCAL_FAILURE;
@@ -56,9 +57,9 @@ new_call(CobotClient *client, const char *method, char *url, char *subject)
 }
 
 static CobotCall *
-ask_list(CobotClient *client, const char *path, const char *what, const char *id_key)
+ask_list(CobotClient *client, CobotEndpoint endpoint, const char *path, const char *what, const char *id_key)
 {
-	CobotCall  *call = new_call(client, "GET", space_url(client, path),
+	CobotCall  *call = new_call(client, endpoint, "GET", space_url(client, path),
 								psprintf("%s of \"%s\"", what, client->subdomain));
 
 	call->expect_array = true;
@@ -94,7 +95,7 @@ set_body(CobotCall *call, char *json)
 CobotCall *
 cobot_ask_space(CobotClient *client)
 {
-	CobotCall  *call = new_call(client, "GET",
+	CobotCall  *call = new_call(client, ENDPOINT_SPACE, "GET",
 								psprintf(COBOT_WWW "/api/spaces/%s", client->subdomain),
 								psprintf("the space \"%s\"", client->subdomain));
 
@@ -105,7 +106,7 @@ cobot_ask_space(CobotClient *client)
 CobotCall *
 cobot_ask_user(CobotClient *client)
 {
-	return new_call(client, "GET", pstrdup(COBOT_WWW "/api/user"),
+	return new_call(client, ENDPOINT_USER, "GET", pstrdup(COBOT_WWW "/api/user"),
 					pstrdup("the Cobot user of the token"));
 }
 
@@ -113,7 +114,7 @@ CobotCall *
 cobot_ask_token_scopes(CobotClient *client)
 {
 	char	   *token = encode_token(client);
-	CobotCall  *call = new_call(client, "GET", psprintf(COBOT_WWW "/api/access_tokens/%s", token),
+	CobotCall  *call = new_call(client, ENDPOINT_TOKEN, "GET", psprintf(COBOT_WWW "/api/access_tokens/%s", token),
 								pstrdup("the scopes of the token"));
 
 	pfree(token);
@@ -124,7 +125,7 @@ CobotCall *
 cobot_ask_space_token(CobotClient *client, const char *space_id)
 {
 	char	   *token = encode_token(client);
-	CobotCall  *call = new_call(client, "POST",
+	CobotCall  *call = new_call(client, ENDPOINT_TOKEN, "POST",
 								psprintf(COBOT_WWW "/api/access_tokens/%s/space", token),
 								psprintf("a space token for \"%s\"", client->subdomain));
 	cJSON	   *body = cJSON_CreateObject();
@@ -141,27 +142,27 @@ cobot_ask_space_token(CobotClient *client, const char *space_id)
 CobotCall *
 cobot_ask_plans(CobotClient *client)
 {
-	return ask_list(client, "/api/plans", "the plans", "id");
+	return ask_list(client, ENDPOINT_PLANS, "/api/plans", "the plans", "id");
 }
 
 CobotCall *
 cobot_ask_memberships(CobotClient *client)
 {
-	return ask_list(client, "/api/memberships", "the members", "id");
+	return ask_list(client, ENDPOINT_MEMBERSHIPS, "/api/memberships", "the members", "id");
 }
 
 CobotCall *
 cobot_ask_member_emails(CobotClient *client)
 {
-	return ask_list(client, "/api/memberships?attributes=id,email", "the members", "id");
+	return ask_list(client, ENDPOINT_MEMBERSHIPS, "/api/memberships?attributes=id,email", "the members", "id");
 }
 
 /* A question about one member; part is what follows the member's own path. */
 static CobotCall *
-ask_about_member(CobotClient *client, const char *cobot_id, const char *part, const char *what)
+ask_about_member(CobotClient *client, CobotEndpoint endpoint, const char *cobot_id, const char *part, const char *what)
 {
 	char	   *id = encode(cobot_id);
-	CobotCall  *call = new_call(client, "GET",
+	CobotCall  *call = new_call(client, endpoint, "GET",
 								psprintf("https://%s.cobot.me/api/memberships/%s%s", client->subdomain, id, part),
 								psprintf("%sthe member \"%s\" of \"%s\"", what, cobot_id, client->subdomain));
 
@@ -172,31 +173,31 @@ ask_about_member(CobotClient *client, const char *cobot_id, const char *part, co
 CobotCall *
 cobot_ask_membership(CobotClient *client, const char *cobot_id)
 {
-	return ask_about_member(client, cobot_id, "", "");
+	return ask_about_member(client, ENDPOINT_MEMBERSHIP, cobot_id, "", "");
 }
 
 CobotCall *
 cobot_ask_member_fields(CobotClient *client, const char *cobot_id)
 {
-	return ask_about_member(client, cobot_id, "/custom_fields", "the custom fields of ");
+	return ask_about_member(client, ENDPOINT_MEMBER_FIELDS, cobot_id, "/custom_fields", "the custom fields of ");
 }
 
 CobotCall *
 cobot_ask_custom_fields(CobotClient *client)
 {
-	return ask_list(client, "/api/custom_fields", "the custom fields", "membership_id");
+	return ask_list(client, ENDPOINT_CUSTOM_FIELDS, "/api/custom_fields", "the custom fields", "membership_id");
 }
 
 CobotCall *
 cobot_ask_field_definitions(CobotClient *client)
 {
-	return ask_list(client, "/api/space/custom_fields", "the custom field definitions", "id");
+	return ask_list(client, ENDPOINT_FIELD_DEFINITIONS, "/api/space/custom_fields", "the custom field definitions", "id");
 }
 
 CobotCall *
 cobot_put_field_definitions(CobotClient *client, const cJSON *current, const char *label)
 {
-	CobotCall  *call = new_call(client, "PUT", space_url(client, "/api/space/custom_fields"),
+	CobotCall  *call = new_call(client, ENDPOINT_FIELD_DEFINITIONS, "PUT", space_url(client, "/api/space/custom_fields"),
 								psprintf("the custom field definitions of \"%s\"",
 										 client->subdomain));
 	cJSON	   *list = cJSON_Duplicate(current, true);
@@ -219,13 +220,13 @@ cobot_put_field_definitions(CobotClient *client, const cJSON *current, const cha
 CobotCall *
 cobot_ask_subscriptions(CobotClient *client)
 {
-	return ask_list(client, "/api/subscriptions", "the webhooks", "id");
+	return ask_list(client, ENDPOINT_SUBSCRIPTIONS, "/api/subscriptions", "the webhooks", "id");
 }
 
 CobotCall *
 cobot_post_subscription(CobotClient *client, const char *event, const char *callback_url)
 {
-	CobotCall  *call = new_call(client, "POST", space_url(client, "/api/subscriptions"),
+	CobotCall  *call = new_call(client, ENDPOINT_SUBSCRIPTIONS, "POST", space_url(client, "/api/subscriptions"),
 								psprintf("the webhook for %s of \"%s\"", event, client->subdomain));
 	cJSON	   *body = cJSON_CreateObject();
 	char	   *json = NULL;
@@ -242,7 +243,7 @@ CobotCall *
 cobot_delete_subscription(CobotClient *client, const char *cobot_id)
 {
 	char	   *id = encode(cobot_id);
-	CobotCall  *call = new_call(client, "DELETE",
+	CobotCall  *call = new_call(client, ENDPOINT_SUBSCRIPTIONS, "DELETE",
 								psprintf("https://%s.cobot.me/api/subscriptions/%s", client->subdomain, id),
 								psprintf("the webhook \"%s\" of \"%s\"", cobot_id, client->subdomain));
 

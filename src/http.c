@@ -119,7 +119,9 @@ enter_state(HttpTransfer *transfer, TransferState state)
 	}
 
 	transfer->state = state;
-	if (list_of(state) != NULL)
+	if (state == TRANSFER_QUEUED && transfer->request->urgent)
+		dlist_push_head(list_of(state), &transfer->node);
+	else if (list_of(state) != NULL)
 		dlist_push_tail(list_of(state), &transfer->node);
 	if (state == TRANSFER_RUNNING)
 		http.running_count++;

@@ -50,10 +50,12 @@ struct HttpRequest
 	size_t		response_limit_bytes;	/* preset from the setting */
 	HttpFinished finished;		/* optional; called outside libcurl, may start requests */
 	void	   *owner;			/* for the caller */
+	bool		urgent;			/* before all others that wait for a free connection */
 
 	/* answered: valid once done is true */
 	bool		done;
 	HttpFailure failure;
+	bool		sent;			/* it may have reached the other side; false: it certainly has not */
 	char		error[256];		/* what libcurl said; no URL, no token */
 	long		status;			/* HTTP status, 0 if none arrived */
 	char	   *response;		/* body, decompressed, NUL-terminated; "" on any failure */

@@ -382,6 +382,7 @@ write_down(HttpTransfer *transfer, HttpFailure failure, const char *error)
 		http_transfer_free_body(transfer);
 
 	request->failure = failure;
+	request->sent = transfer->sends > 0;
 	request->response = transfer->body ? transfer->body : transfer->no_body;
 	request->response_length = transfer->body_length;
 

@@ -30,7 +30,8 @@ integration_load(Integration *integration, int64 id, bool is_null)
 				  " i.sync_individual_access, s.token, s.hash_seed,"
 				  " (i.armed_system, i.armed_database, i.armed_environment) IS NOT NULL,"
 				  " i.armed_system, i.armed_database::pg_catalog.int8, i.armed_environment,"
-				  " i.hold_removals_above, i.hold_removals_above_percent, i.hold_emptied_group_of"
+				  " i.hold_removals_above, i.hold_removals_above_percent, i.hold_emptied_group_of,"
+				  " i.connected_by"
 				  " FROM smartspace.cobot_integration i"
 				  " LEFT JOIN smartspace.cobot_secret s ON s.integration_id = i.id WHERE i.id = $1",
 				  1, &arg) == 0)
@@ -57,6 +58,7 @@ integration_load(Integration *integration, int64 id, bool is_null)
 	integration->hold_removals_above = (int) query_result_int64(0, 14);
 	integration->hold_removals_above_percent = (int) query_result_int64(0, 15);
 	integration->hold_emptied_group_of = (int) query_result_int64(0, 16);
+	integration->connected_by = query_result_text(0, 17);
 	SPI_freetuptable(SPI_tuptable);
 }
 

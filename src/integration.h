@@ -22,6 +22,7 @@ typedef struct Integration
 	char	   *time_zone;
 	bool		sync_individual_access;
 	char	   *token;			/* NULL: not connected */
+	char	   *connected_by;	/* e-mail of the Cobot user behind it; NULL: not known */
 	int64		hash_seed;
 	Home		home;			/* the place it is armed for */
 	int			hold_removals_above;

@@ -8,7 +8,6 @@
 #include "catalog/namespace.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
-#include "storage/lock.h"
 #include "utils/lsyscache.h"
 
 #include "lock.h"
@@ -65,6 +64,31 @@ lock_try_run(int64 integration)
 	 * is fine: statements of one session follow each other.
 	 */
 	return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+static bool
+try_job(const char *table, int64 integration, LOCKTAG *tag)
+{
+	*tag = object_tag(table, integration);
+	return LockAcquire(tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+bool
+lock_try_run_job(int64 integration, LOCKTAG *tag)
+{
+	return try_job("cobot_sync_run", integration, tag);
+}
+
+bool
+lock_try_delivery_job(int64 integration, LOCKTAG *tag)
+{
+	return try_job("cobot_checkin", integration, tag);
+}
+
+void
+lock_release(const LOCKTAG *tag)
+{
+	(void) LockRelease(tag, ExclusiveLock, true);
 }
 
 void

@@ -15,8 +15,23 @@
 #ifndef SMARTSPACE_LOCK_H
 #define SMARTSPACE_LOCK_H
 
+#include "storage/lock.h"
+
 /* One synchronisation of an integration at a time. False if another one is under way. */
 extern bool lock_try_run(int64 integration);
+
+/*
+ * The same for as long as a job of the worker lasts, across its transactions: false if
+ * somebody else has it. What lock_try_run() asks for within is granted then. A process
+ * that dies gives it back, which is why no lease with a time is needed. *tag is for
+ * lock_release(), which works without a transaction, and also when the table is gone.
+ */
+extern bool lock_try_run_job(int64 integration, LOCKTAG *tag);
+
+/* The check-ins of one integration: whoever sends them, alone; in the same way. */
+extern bool lock_try_delivery_job(int64 integration, LOCKTAG *tag);
+
+extern void lock_release(const LOCKTAG *tag);
 
 /*
  * External identifiers of user groups: exclusively by whoever changes them,

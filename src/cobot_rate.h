@@ -1,0 +1,20 @@
+/*
+ * cobot_rate.h
+ *	  Keeps this process below Cobot's rate limits (facts: 60 requests a minute for
+ *	  each endpoint and user, 6 for the list of members). A user may stand behind
+ *	  many integrations, which then share these. What other processes and programs
+ *	  send is not known here: a little room is left for them.
+ */
+#ifndef SMARTSPACE_COBOT_RATE_H
+#define SMARTSPACE_COBOT_RATE_H
+
+#include "cobot_client.h"
+
+/*
+ * May a request of this user leave now? 0: yes, and it is booked. Otherwise how many
+ * milliseconds later to ask again; nothing is booked then. now_ms is the process's own
+ * monotonic clock. Throws for out of memory only.
+ */
+extern double cobot_rate_reserve(const char *user, CobotEndpoint endpoint, double now_ms);
+
+#endif

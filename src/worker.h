@@ -1,0 +1,36 @@
+/*
+ * worker.h
+ *	  The background worker: one process for each database in which there is something
+ *	  to do, started by the launcher (smartspace_cobot in shared_preload_libraries), or
+ *	  for one round by a function that somebody calls (without).
+ */
+#ifndef SMARTSPACE_WORKER_H
+#define SMARTSPACE_WORKER_H
+
+typedef enum WorkerTask
+{
+	WORKER_LAUNCHED,			/* what is due; stays some seconds; reports to the launcher */
+	WORKER_RUN_DUE,				/* what is due, once */
+	WORKER_DELIVER				/* check-ins alone, once */
+} WorkerTask;
+
+/* What a worker is told in bgw_extra. */
+typedef struct WorkerOrder
+{
+	WorkerTask	task;
+	Oid			database;		/* or InvalidOid: by name */
+	char		name[NAMEDATALEN];
+	int64		checkin_member; /* WORKER_DELIVER: check this membership in first; 0: nobody */
+	int64		checkin_building;	/* 0: none */
+	Oid			requested_by;	/* role */
+} WorkerOrder;
+
+/*
+ * Lets a worker of its own do one round in the present database and waits for its end,
+ * for at most wait_ms (-1: as long as it takes). It sees what is committed, as any other
+ * session. False: it is still at it, and goes on. Throws 53000 if the server has no free
+ * worker process. Interruptible; a cancel ends the worker, too.
+ */
+extern bool worker_run_once(WorkerOrder *order, long wait_ms);
+
+#endif
