@@ -69,8 +69,14 @@ lock_try_run(int64 integration)
 static bool
 try_job(const char *table, int64 integration, LOCKTAG *tag)
 {
+	LockAcquireResult result;
+
 	*tag = object_tag(table, integration);
-	return LockAcquire(tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
+	result = LockAcquire(tag, ExclusiveLock, true, true);
+	/* another job of this process counts as somebody else */
+	if (result == LOCKACQUIRE_ALREADY_HELD)
+		lock_release(tag);
+	return result == LOCKACQUIRE_OK;
 }
 
 bool
