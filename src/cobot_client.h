@@ -32,6 +32,7 @@ typedef enum CobotOutcome
 	COBOT_RATE_LIMITED,			/* 429 */
 	COBOT_SERVER_ERROR,			/* 5xx */
 	COBOT_REDIRECTED,			/* 3xx, never followed */
+	COBOT_NOT_MODIFIED,			/* 304 to request->if_none_match: what the caller has is still right */
 	COBOT_NOT_JSON,				/* HTML, garbage, truncated, invalid UTF-8, NUL, too deep */
 	COBOT_WRONG_SHAPE,			/* JSON, but not the array or object it should be */
 	COBOT_TOO_LARGE,
