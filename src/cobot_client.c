@@ -14,7 +14,6 @@
 #include "utils/memutils.h"
 
 #include "cobot_client.h"
-#include "cobot_rate.h"
 #include "smartspace_cobot.h"
 
 #define BACKOFF_FIRST_MS 250

@@ -16,6 +16,7 @@
 #ifndef SMARTSPACE_COBOT_CLIENT_H
 #define SMARTSPACE_COBOT_CLIENT_H
 
+#include "cobot_rate.h"
 #include "cobot_record.h"
 #include "cobot_url.h"
 #include "http.h"
@@ -45,25 +46,6 @@ typedef enum CobotOutcome
 } CobotOutcome;
 
 #define COBOT_OUTCOME_COUNT (COBOT_LOCAL_FAILURE + 1)
-
-/* What Cobot counts requests by, for its rate limits; see cobot_rate.h. */
-typedef enum CobotEndpoint
-{
-	ENDPOINT_SPACE,
-	ENDPOINT_USER,
-	ENDPOINT_TOKEN,
-	ENDPOINT_PLANS,
-	ENDPOINT_MEMBERSHIPS,
-	ENDPOINT_MEMBERSHIP,
-	ENDPOINT_MEMBER_FIELDS,
-	ENDPOINT_CUSTOM_FIELDS,
-	ENDPOINT_FIELD_DEFINITIONS,
-	ENDPOINT_SUBSCRIPTIONS,
-	ENDPOINT_CHECK_INS,
-	ENDPOINT_WORK_SESSIONS
-} CobotEndpoint;
-
-#define COBOT_ENDPOINT_COUNT (ENDPOINT_WORK_SESSIONS + 1)
 
 typedef struct CobotClient
 {
