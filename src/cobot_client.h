@@ -133,8 +133,9 @@ extern bool cobot_advance(CobotCall *call);
 /* How long http_wait() may sleep before one of the calls wants cobot_advance(); -1: until an answer comes. */
 extern long cobot_wait_ms(CobotCall *const *calls, int count);
 
-/* Starts the calls and waits for all of them. Interruptible. */
+/* Starts the calls and waits for all of them. Interruptible. The second calls a function now and then meanwhile. */
 extern void cobot_perform(CobotCall **calls, int count);
+extern void cobot_perform_and(CobotCall **calls, int count, void (*meanwhile) (void *), void *arg);
 
 /* Takes calls off the wire; harmless for those that have settled or were never started. */
 extern void cobot_abandon(CobotCall **calls, int count);
