@@ -76,7 +76,7 @@ require_cron(const char *statement)
 			 is_home ? errdetail("The extension pg_cron has not been created.") :
 			 errdetail("pg_cron reads its jobs in the database \"%s\", by the setting cron.database_name.", home),
 			 home == NULL ?
-			 errhint("Install the package postgresql-%s-cron, add pg_cron to shared_preload_libraries, restart the server and run CREATE EXTENSION pg_cron. A server with smartspace_cobot in shared_preload_libraries needs no schedule.",
+			 errhint("Install the package postgresql-%s-cron, add pg_cron to shared_preload_libraries, restart the server and run CREATE EXTENSION pg_cron. No schedule is needed where smartspace_cobot is in shared_preload_libraries and smartspace_cobot.databases names the database.",
 					 PG_MAJORVERSION) :
 			 is_home ? errhint("Run CREATE EXTENSION pg_cron as a superuser.") :
 			 errhint("Run in the database \"%s\": %s", home, statement)));

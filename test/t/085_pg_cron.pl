@@ -8,9 +8,6 @@ use Test::More;
 
 my $t = CobotTest->new(members => 5);
 my $node = $t->node;
-my $stub = 'CREATE TABLE public.run_due (at timestamptz, role text); GRANT INSERT ON public.run_due TO PUBLIC;'
-  . ' CREATE FUNCTION smartspace.cobot_run_due() RETURNS void LANGUAGE sql AS $$INSERT INTO public.run_due VALUES (clock_timestamp(), current_user)$$;'
-  . ' REVOKE ALL ON FUNCTION smartspace.cobot_run_due() FROM PUBLIC';
 
 # A name that needs quoting in every way.
 my $odd = q{Loft's "9"};
@@ -33,12 +30,15 @@ sub call
 	return $t->try(($role ? "SET ROLE $role; " : '') . "SELECT smartspace.$call", %where);
 }
 
-$t->sql($stub);
-$t->sql('CREATE DATABASE app');
-$t->sql('CREATE DATABASE "' . $odd =~ s/"/""/gr . '"');
-foreach my $database ('app', $odd)
+# A space of that server, connected in the database app and not synchronised yet.
+sub connect_app
 {
-	$node->safe_psql($database, "CREATE EXTENSION smartspace_cobot; $stub");
+	my ($test) = @_;
+
+	$test->sql('CREATE DATABASE app');
+	$test->node->safe_psql('app', "CREATE EXTENSION smartspace_cobot; SELECT smartspace.cobot_create_integration('demo-space', 'demo-space');"
+		  . " SELECT smartspace.cobot_connect_token(1, 'admin-token')");
+	return;
 }
 
 subtest 'without pg_cron there is an error that says what to do' => sub {
@@ -48,7 +48,7 @@ subtest 'without pg_cron there is an error that says what to do' => sub {
 		is($answer->{sqlstate}, '0A000', "$call is refused");
 		like($answer->{err}, qr/pg_cron is not in the database "postgres"$/m, 'in words');
 		like($answer->{err}, qr/^DETAIL:  The server has not loaded pg_cron\.$/m, 'why');
-		like($answer->{err}, qr/^HINT:  Install the package postgresql-15-cron, .* needs no schedule\.$/m, 'and what to do');
+		like($answer->{err}, qr/^HINT:  Install the package postgresql-15-cron, .* restart the server and run CREATE EXTENSION pg_cron\. No schedule is needed where/m, 'and what to do');
 	}
 
 	with_conf("shared_preload_libraries = 'pg_cron'\ncron.use_background_workers = on");
@@ -57,14 +57,28 @@ subtest 'without pg_cron there is an error that says what to do' => sub {
 	is($answer->{sqlstate}, '0A000', 'with the same SQLSTATE');
 };
 
+connect_app($t);
+$t->sql('CREATE DATABASE "' . $odd =~ s/"/""/gr . '"');
+$node->safe_psql($odd, 'CREATE EXTENSION smartspace_cobot');
 $t->sql('CREATE EXTENSION pg_cron; CREATE ROLE operator LOGIN; CREATE ROLE other LOGIN; GRANT USAGE ON SCHEMA smartspace, cron TO operator, other;'
 	  . ' GRANT EXECUTE ON FUNCTION smartspace.cobot_schedule(text, text), smartspace.cobot_unschedule(text) TO operator, other;'
 	  . ' GRANT EXECUTE ON FUNCTION smartspace.cobot_run_due() TO operator');
 
-# Runs at the next minute, while the rest is tested.
-my $started = $t->sql('SELECT clock_timestamp()');
-like(call(q{cobot_schedule('* * * * *', 'app')})->{out}, qr/^scheduled for the database "app": \* \* \* \* \* as postgres, job \d+ of pg_cron$/,
-	'(scheduled for the next minute)');
+# The same where a worker looks after the database anyway.
+my $preloaded = CobotTest->new(members => 5, conf => <<'CONF');
+shared_preload_libraries = 'pg_cron, smartspace_cobot'
+smartspace_cobot.databases = 'app'
+cron.use_background_workers = on
+CONF
+$preloaded->sql('CREATE EXTENSION pg_cron');
+connect_app($preloaded);
+
+# Both run at the next minute, while the rest is tested.
+foreach my $test ($t, $preloaded)
+{
+	like($test->sql(q{SELECT smartspace.cobot_schedule('* * * * *', 'app')}), qr/^scheduled for the database "app": \* \* \* \* \* as postgres, job \d+ of pg_cron$/,
+		'(scheduled for the next minute)');
+}
 
 subtest 'one job for each database, changed by a repeated call' => sub {
 	my $first = call('cobot_schedule()')->{out};
@@ -147,12 +161,20 @@ subtest 'whoever leaves hours out is warned' => sub {
 	call('cobot_unschedule()');
 };
 
-subtest 'pg_cron runs it' => sub {
-	ok($node->poll_query_until('app', "SELECT EXISTS (SELECT FROM public.run_due WHERE at > '$started')"), 'the job ran within the minute');
-	ok($node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM cron.job_run_details WHERE status = 'succeeded')"), 'pg_cron says so, too');
-	is($t->sql("SELECT DISTINCT database, username, command FROM cron.job_run_details WHERE status = 'succeeded'"),
-		'app|postgres|SELECT smartspace.cobot_run_due()', 'in that database, as that role');
-	is($t->sql("SELECT count(*) FROM cron.job_run_details WHERE status = 'failed'"), '0', 'and none failed');
-};
+foreach my $case ([ $t, 'in a process of its own', qr/^0 synchronised/ ], [ $preloaded, 'by the worker that is there', qr/^the worker takes up/ ])
+{
+	my ($test, $how, $words) = @$case;
+
+	subtest "pg_cron synchronises, $how" => sub {
+		ok($test->node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM cron.job_run_details WHERE database = 'app' AND status = 'succeeded')"),
+			'the job has run within the minute');
+		is($test->sql("SELECT DISTINCT username, command, status FROM cron.job_run_details WHERE database = 'app' AND status IN ('succeeded', 'failed')"),
+			'postgres|SELECT smartspace.cobot_run_due()|succeeded', 'as the role that scheduled it, and none has failed');
+		ok($test->node->poll_query_until('app', 'SELECT EXISTS (SELECT FROM smartspace.cobot_sync_run)'), 'there is a run');
+		is($test->node->safe_psql('app', 'SELECT DISTINCT result, members_seen FROM smartspace.cobot_sync_run'), 'ok_with_problems|5', 'which was good');
+		is($test->node->safe_psql('app', 'SELECT count(*) FROM smartspace.cobot_membership'), '5', 'and the members are known');
+		like($test->node->safe_psql('app', 'SELECT smartspace.cobot_run_due()'), $words, '(that is how it is done here)');
+	};
+}
 
 done_testing();
