@@ -85,7 +85,8 @@ extern void cobot_client_init(CobotClient *client, MemoryContext context,
 							  const char *subdomain, const char *token);
 
 /* Questions. Ids may be any text: they are percent-encoded. */
-extern CobotCall *cobot_ask_space(CobotClient *client); /* GET www /api/spaces/:subdomain, no token sent */
+/* GET www /api/spaces/:subdomain; anybody may ask, but without a token all would share one rate limit */
+extern CobotCall *cobot_ask_space(CobotClient *client);
 extern CobotCall *cobot_ask_user(CobotClient *client);	/* GET www /api/user */
 extern CobotCall *cobot_ask_token_scopes(CobotClient *client);	/* GET www /api/access_tokens/:token */
 extern CobotCall *cobot_ask_space_token(CobotClient *client, const char *space_id); /* POST, never retried */

@@ -131,7 +131,7 @@ static bool
 fetch(SyncRun *run, SyncSnapshot *snapshot, SyncPlan *plan)
 {
 	static const SyncQuestionKind kinds[] = {
-		SYNC_ASK_SPACE, SYNC_ASK_PLANS, SYNC_ASK_MEMBERSHIPS, SYNC_ASK_FIELD_DEFINITIONS, SYNC_ASK_CUSTOM_FIELDS
+		SYNC_ASK_MEMBERSHIPS, SYNC_ASK_PLANS, SYNC_ASK_SPACE, SYNC_ASK_FIELD_DEFINITIONS, SYNC_ASK_CUSTOM_FIELDS
 	};
 	CobotCall  *calls[lengthof(kinds)];
 	int			count = run->integration.sync_individual_access ? 5 : 3;
@@ -147,13 +147,13 @@ fetch(SyncRun *run, SyncSnapshot *snapshot, SyncPlan *plan)
 	if (failure)
 		return sync_fail(run, failure);
 
-	const cJSON *tree = cobot_answer(calls[0], &error);
+	const cJSON *tree = cobot_answer(calls[2], &error);
 
 	if (!sync_take_space(run, snapshot, plan, tree))
 		return false;
 
 	snapshot->plans = &calls[1]->elements;
-	snapshot->members = &calls[2]->elements;
+	snapshot->members = &calls[0]->elements;
 	return count == 3 || take_fields(run, snapshot, plan, &calls[3]);
 }
 
