@@ -131,6 +131,9 @@ subtest 'a job belongs to whoever made it' => sub {
 	like($answer->{err}, qr/^DETAIL:  The job would run as "other"\.\nHINT:  Run GRANT EXECUTE ON FUNCTION smartspace\.cobot_run_due\(\) TO other, or/m, 'with the GRANT that it lacks');
 	is(call('cobot_unschedule()', role => 'other')->{out}, 'f', 'another role removes nothing');
 	is(call(q{cobot_schedule('* * * * *', 'app')}, role => 'operator')->{sqlstate}, '42501', 'nor makes a job in another database without the right');
+	$t->sql('GRANT EXECUTE ON FUNCTION cron.schedule_in_database TO operator');
+	like(call("cobot_schedule('*/10 * * * *', 'template1')", role => 'operator')->{out}, qr/^scheduled for the database "template1": .* as operator, job/, 'with it, it does');
+	is(call("cobot_unschedule('template1')", role => 'operator')->{out}, 't', 'and takes it away');
 	like(jobs(), qr/^smartspace_cobot: postgres\|\*\/12.*\|operator\|t$/m, 'the job is as it was');
 
 	like(call(q{cobot_schedule('*/15 * * * *')})->{out}, qr/ as postgres, .*; before: \*\/12 \* \* \* \* as operator$/, 'a superuser takes it over');
