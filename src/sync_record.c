@@ -65,7 +65,7 @@ in_words(const SyncRun *run)
 	append_count(&text, run->members_changed_plan, "changed plan");
 	append_count(&text, changed, run->members_changed_plan > 0 ? "changed otherwise" : "changed");
 	if (text.len == 0)
-		appendStringInfoString(&text, "nothing changed");
+		appendStringInfoString(&text, run->unchanged ? "nothing changed, says Cobot" : "nothing changed");
 	append_count(&text, run->removals_held, run->removals_held == 1 ? "removal held" : "removals held");
 	if (grants->given + grants->changed + grants->taken > 0)
 	{
