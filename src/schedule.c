@@ -82,7 +82,10 @@ require_cron(const char *statement)
 			 errhint("Run in the database \"%s\": %s", home, statement)));
 }
 
-/* True if the hour and what follows say "every": whatever the minutes are, no hour is left out. */
+/*
+ * True if the hour and what follows say "every": whatever the minutes are, no hour is left
+ * out. Newer versions of pg_cron also know "30 seconds".
+ */
 static bool
 is_hourly(const char *schedule)
 {
@@ -94,11 +97,9 @@ is_hourly(const char *schedule)
 	for (int number = 0; *field != '\0'; number++)
 	{
 		size_t		length = strcspn(field, BLANKS);
-		bool		every = (length == 1 && field[0] == '*') ||
-		(length == 3 && memcmp(field, "*/1", 3) == 0) ||
-		pg_strncasecmp(field, "second", strlen("second")) == 0;
+		bool		every = (length == 1 && *field == '*') || (length == 3 && memcmp(field, "*/1", 3) == 0);
 
-		if (number > 0 && !every)
+		if (number > 0 && !every && pg_strncasecmp(field, "second", strlen("second")) != 0)
 			return false;
 		field += length;
 		field += strspn(field, BLANKS);

@@ -335,7 +335,7 @@ foreach my $case (
 }
 
 # --- redirects are not followed: nobody else gets the token ---
-foreach my $status (301, 302, 307, 308)
+foreach my $status (301, 302, 304, 307, 308)
 {
 	foreach my $answer (@answers[ 0, 2, 3 ])
 	{
