@@ -56,13 +56,21 @@ typedef struct EntryTable
 	Oid			type[COLUMN_COUNT];
 } EntryTable;
 
+/* The statements of a trigger. */
+typedef enum EntryQuery
+{
+	IS_HELD,					/* has the only row's member a current check-in? */
+	QUEUE_ONE,
+	QUEUE_MANY,
+	ENTRY_QUERY_COUNT
+} EntryQuery;
+
 typedef struct EntryPlan
 {
 	Oid			trigger;		/* key of the hash table */
 	MemoryContext context;		/* of made_for; NULL: there is no plan yet */
 	EntryTable	made_for;
-	SPIPlanPtr	one_row;
-	SPIPlanPtr	many_rows;
+	SPIPlanPtr	plan[ENTRY_QUERY_COUNT];
 } EntryPlan;
 
 static HTAB *entry_plans = NULL;
@@ -171,14 +179,45 @@ column(const EntryTable *table, int place, const char *type)
 	return psprintf("n.%s::pg_catalog.%s", quote_identifier(table->column[place]), type);
 }
 
+/* The new rows, each with its building where that has to be looked up. */
+static void
+append_rows(StringInfo sql, const EntryTable *table, bool with_building)
+{
+	appendStringInfo(sql, " FROM %s n", quote_identifier(table->new_rows));
+	if (!is_integer(table->type[BUILDING]))
+		appendStringInfo(sql, " JOIN smartspace.building b ON b.external_identifier = %s", column(table, BUILDING, "text"));
+	else if (with_building)
+		appendStringInfo(sql, " JOIN smartspace.building b ON b.id = %s", column(table, BUILDING, "int8"));
+}
+
+/*
+ * The one case that the rule need not be asked about, because nearly all entries are of
+ * this kind: the membership itself has a current check-in in the building's space.
+ */
+static char *
+held_statement(const EntryTable *table)
+{
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfoString(&sql, "SELECT");
+	append_rows(&sql, table, true);
+	appendStringInfo(&sql,
+					 " JOIN smartspace.cobot_checkin c ON c.membership_id = %s AND c.integration_id = b.integration_id"
+					 " WHERE c.holds_until > pg_catalog.statement_timestamp() AND c.state IN ('done', 'already_in')",
+					 column(table, MEMBER, "int8"));
+	return sql.data;
+}
+
 /*
  * One statement for all rows of the INSERT. The twenty entries of one member in one
  * COPY make one check-in, for the entry that may make one, else a stale one.
  */
 static char *
-make_statement(const EntryTable *table, Oid building_entry, bool one_row)
+queue_statement(const EntryTable *table, bool one_row)
 {
-	bool		by_id = is_integer(table->type[BUILDING]);
+	Oid			building_entry = get_relname_relid("building_entry", get_namespace_oid(SMARTSPACE_SCHEMA, false));
+	char	   *building = is_integer(table->type[BUILDING]) ? column(table, BUILDING, "int8") : pstrdup("b.id");
 	char	   *entered_at = table->column[ENTERED_AT] ?
 		psprintf("COALESCE(%s, pg_catalog.statement_timestamp())", column(table, ENTERED_AT, "timestamptz")) :
 		pstrdup("pg_catalog.statement_timestamp()");
@@ -194,18 +233,14 @@ make_statement(const EntryTable *table, Oid building_entry, bool one_row)
 					 " CASE v.verdict WHEN 'queue' THEN pg_catalog.now() END,"
 					 " CASE WHEN v.verdict <> 'queue' THEN pg_catalog.now() END,"
 					 " CASE v.verdict WHEN 'queue' THEN v.holds_until END",
-					 one_row ? "" : "DISTINCT ON (v.membership_id)",
-					 by_id ? column(table, BUILDING, "int8") : "b.id",
+					 one_row ? "" : "DISTINCT ON (v.membership_id)", building,
 					 table->relation == building_entry ? "entry" : "table",
-					 table->column[REFERENCE] ? column(table, REFERENCE, "text") : "NULL",
-					 entered_at);
-	appendStringInfo(&sql, " FROM %s n", quote_identifier(table->new_rows));
-	if (!by_id)
-		appendStringInfo(&sql, " JOIN smartspace.building b ON b.external_identifier = %s", column(table, BUILDING, "text"));
+					 table->column[REFERENCE] ? column(table, REFERENCE, "text") : "NULL", entered_at);
+	append_rows(&sql, table, false);
 	appendStringInfo(&sql,
 					 " CROSS JOIN LATERAL smartspace.cobot_entry_verdict(%s, %s, %s) v"
 					 " WHERE v.verdict IN ('queue', 'too_old', 'other_day', 'in_the_future')",
-					 column(table, MEMBER, "int8"), by_id ? column(table, BUILDING, "int8") : "b.id", entered_at);
+					 column(table, MEMBER, "int8"), building, entered_at);
 	if (!one_row)
 		appendStringInfo(&sql, " ORDER BY v.membership_id, v.verdict <> 'queue', %s DESC", entered_at);
 	return sql.data;
@@ -234,10 +269,9 @@ find_plan(Oid trigger, const EntryTable *table)
 	EntryPlan	old = *plan;
 
 	*plan = (EntryPlan) {.trigger = trigger};
-	if (old.one_row)
-		SPI_freeplan(old.one_row);
-	if (old.many_rows)
-		SPI_freeplan(old.many_rows);
+	for (int i = 0; i < ENTRY_QUERY_COUNT; i++)
+		if (old.plan[i])
+			SPI_freeplan(old.plan[i]);
 	MemoryContextDelete(old.context);
 	return plan;
 }
@@ -258,39 +292,44 @@ remember_table(EntryPlan *plan, const EntryTable *table)
 
 /* Plans once for each trigger and process; the plan cache sees to changes of the tables. */
 static SPIPlanPtr
-plan_for(TriggerData *trigdata, bool one_row)
+plan_for(EntryPlan *plan, EntryQuery query)
+{
+	if (plan->plan[query] != NULL)
+		return plan->plan[query];
+
+	const EntryTable *table = &plan->made_for;
+	SPIPlanPtr	made = SPI_prepare(query == IS_HELD ? held_statement(table) : queue_statement(table, query == QUEUE_ONE), 0, NULL);
+
+	if (made == NULL || SPI_keepplan(made) != 0)
+		elog(ERROR, "could not prepare a statement about entries: %s", SPI_result_code_string(SPI_result));
+	return plan->plan[query] = made;
+}
+
+/* Gives the number of rows. */
+static uint64
+run(EntryPlan *plan, EntryQuery query)
+{
+	int			result = SPI_execute_plan(plan_for(plan, query), NULL, NULL, false, query == IS_HELD ? 1 : 0);
+
+	if (result < 0)
+		elog(ERROR, "could not run a statement about entries: %s", SPI_result_code_string(result));
+	return SPI_processed;
+}
+
+static void
+queue_checkins(TriggerData *trigdata, int64 entries)
 {
 	EntryTable	table;
 
 	read_table(trigdata, &table);
 
 	EntryPlan  *plan = find_plan(trigdata->tg_trigger->tgoid, &table);
-	SPIPlanPtr *kept = one_row ? &plan->one_row : &plan->many_rows;
 
-	if (*kept != NULL)
-		return *kept;
 	if (plan->context == NULL)
 		remember_table(plan, &table);
-
-	Oid			building_entry = get_relname_relid("building_entry", get_namespace_oid(SMARTSPACE_SCHEMA, false));
-	SPIPlanPtr	made = SPI_prepare(make_statement(&table, building_entry, one_row), 0, NULL);
-
-	if (made == NULL || SPI_keepplan(made) != 0)
-		elog(ERROR, "could not prepare a statement about entries: %s", SPI_result_code_string(SPI_result));
-	return *kept = made;
-}
-
-static void
-queue_checkins(TriggerData *trigdata, int64 entries)
-{
 	SPI_connect();
 	SPI_register_trigger_data(trigdata);
-
-	int			result = SPI_execute_plan(plan_for(trigdata, entries == 1), NULL, NULL, false, 0);
-
-	if (result < 0)
-		elog(ERROR, "could not run a statement about entries: %s", SPI_result_code_string(result));
-	if (SPI_processed > 0)
+	if (entries > 1 ? run(plan, QUEUE_MANY) > 0 : run(plan, IS_HELD) == 0 && run(plan, QUEUE_ONE) > 0)
 		wake_at_commit();
 	SPI_finish();
 }
