@@ -20,6 +20,7 @@
 #define BACKOFF_FIRST_MS 250
 #define BACKOFF_LIMIT_MS 8000
 #define BACKOFF_JITTER 0.25
+#define MEANWHILE_MS 500L
 
 void
 cobot_client_init(CobotClient *client, MemoryContext context,
@@ -314,7 +315,7 @@ cobot_abandon(CobotCall **calls, int count)
 }
 
 static void
-perform_all(CobotCall **calls, int count)
+perform_all(CobotCall **calls, int count, void (*meanwhile) (void *), void *arg)
 {
 	for (int i = 0; i < count; i++)
 		cobot_start(calls[i]);
@@ -327,16 +328,24 @@ perform_all(CobotCall **calls, int count)
 				left++;
 		if (left == 0)
 			return;
-		http_wait(cobot_wait_ms(calls, count));
+
+		long		wait_ms = cobot_wait_ms(calls, count);
+
+		if (meanwhile)
+		{
+			meanwhile(arg);
+			wait_ms = wait_ms < 0 ? MEANWHILE_MS : Min(wait_ms, MEANWHILE_MS);
+		}
+		http_wait(wait_ms);
 	}
 }
 
 void
-cobot_perform(CobotCall **calls, int count)
+cobot_perform_and(CobotCall **calls, int count, void (*meanwhile) (void *), void *arg)
 {
 	PG_TRY();
 	{
-		perform_all(calls, count);
+		perform_all(calls, count, meanwhile, arg);
 	}
 	PG_CATCH();
 	{
@@ -344,6 +353,12 @@ cobot_perform(CobotCall **calls, int count)
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
+}
+
+void
+cobot_perform(CobotCall **calls, int count)
+{
+	cobot_perform_and(calls, count, NULL, NULL);
 }
 
 CobotCall *

@@ -17,4 +17,11 @@
 #define compat_create_wait_event_set(nevents) CreateWaitEventSet(TopMemoryContext, (nevents))
 #endif
 
+/* This process's place in ProcGlobal->allProcs. Needs storage/proc.h. */
+#if PG_VERSION_NUM >= 170000
+#define compat_my_procno() MyProcNumber
+#else
+#define compat_my_procno() (MyProc->pgprocno)
+#endif
+
 #endif

@@ -4,11 +4,12 @@
  *	  from step to step as answers of Cobot arrive. Between two steps no transaction
  *	  is open.
  *
- * A job belongs to one integration. Its first step is made by whoever finds that there
- * is something to do (sync_job_next(), checkin_job_next()); each step may run
+ * A job belongs to one integration. Whoever finds that there is something to do
+ * (sync_job_next(), checkin_job_next()) claims it and makes the job. Each step may run
  * transactions (job_begin(), job_commit()), and leaves either calls to Cobot that have
- * not been started, or nothing, which ends the job. The worker starts the calls, waits
- * for all of them beside those of all other jobs, and makes the next step.
+ * not been started, or none, which ends the job. The worker starts the calls, waits for
+ * all of them beside those of all other jobs, and makes the next step. A new job that has
+ * no calls yet begins with a step.
  *
  * A step that throws ends its job alone: the worker aborts the transaction, logs the
  * error, and calls failed() in a new one.
@@ -17,6 +18,7 @@
 #define SMARTSPACE_JOB_H
 
 #include "cobot_client.h"
+#include "datatype/timestamp.h"
 #include "integration.h"
 #include "lib/ilist.h"
 
@@ -45,7 +47,8 @@ struct Job
 	void		(*ended) (Job *job);
 
 	void	   *data;			/* the job's own */
-	dlist_node	node;			/* the worker's */
+	TimestampTz began_at;		/* the worker's */
+	dlist_node	node;			/* likewise */
 };
 
 /* A job in a memory context of its own below TopMemoryContext. */

@@ -1,19 +1,22 @@
 /*
  * smartspace_cobot.c
- *	  Module entry: settings. Runs in every process that loads the library,
- *	  with or without shared_preload_libraries; it allocates no shared memory and
- *	  starts nothing. libcurl is initialised at first use (http.c), never here,
+ *	  Module entry: settings. Runs in every process that loads the library, with or
+ *	  without shared_preload_libraries; only with it there are shared memory and a
+ *	  launcher. libcurl is initialised at first use (http.c), never here,
  *	  because the postmaster's children would inherit its state.
  */
 #include "postgres.h"
 
 #include "fmgr.h"
 #include "funcapi.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
 
 #include "http.h"
+#include "launcher.h"
+#include "shared.h"
 #include "smartspace_cobot.h"
 
 PG_MODULE_MAGIC;
@@ -28,6 +31,11 @@ void		_PG_init(void);
 char	   *smartspace_connect_to = NULL;
 char	   *smartspace_ca_file = NULL;
 char	   *smartspace_environment = NULL;
+char	   *smartspace_databases = NULL;
+int			smartspace_max_workers;
+int			smartspace_worker_linger_s;
+int			smartspace_worker_concurrency;
+int			smartspace_worker_connections;
 int			smartspace_connect_timeout_ms;
 int			smartspace_request_timeout_ms;
 int			smartspace_low_speed_limit;
@@ -38,6 +46,9 @@ int			smartspace_max_retries;
 int			smartspace_retry_wait_limit_s;
 int			smartspace_journal_retention_days;
 int			smartspace_run_retention_days;
+int			smartspace_checkin_wait_s;
+int			smartspace_checkin_settle_time_ms;
+int			smartspace_checkin_retention_days;
 
 /*
  * ADDRESS:PORT, where ADDRESS is an IP address or a host name. libcurl splits
@@ -138,10 +149,42 @@ _PG_init(void)
 							NULL, &smartspace_retry_wait_limit_s, 15, 0, 120,
 							PGC_USERSET, GUC_UNIT_S, NULL, NULL, NULL);
 
+	/* The worker. */
+	DefineCustomStringVariable("smartspace_cobot.databases",
+							   "Databases in which a worker synchronises and delivers check-ins by itself, separated by commas.",
+							   NULL, &smartspace_databases, "",
+							   PGC_SIGHUP, GUC_LIST_INPUT, launcher_check_databases, NULL, NULL);
+	DefineCustomIntVariable("smartspace_cobot.max_workers",
+							"Workers at a time, each in a database of its own.",
+							NULL, &smartspace_max_workers, 4, 1, SHARED_DATABASE_LIMIT,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("smartspace_cobot.worker_linger",
+							"How long a worker stays after it has done everything, in case more comes.",
+							NULL, &smartspace_worker_linger_s, 5, 0, 60,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("smartspace_cobot.worker_concurrency",
+							"Integrations that a worker synchronises at a time.",
+							NULL, &smartspace_worker_concurrency, 64, 1, 500,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("smartspace_cobot.worker_connections",
+							"Connections to Cobot that a worker keeps open at a time.",
+							NULL, &smartspace_worker_connections, 200, 1, 250,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	/* Check-ins. */
+	DefineCustomIntVariable("smartspace_cobot.checkin_wait",
+							"How long cobot_checkin() waits for the outcome, where it is to wait.",
+							NULL, &smartspace_checkin_wait_s, 15, 1, 120,
+							PGC_USERSET, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("smartspace_cobot.checkin_settle_time",
+							"After a check-in without an answer, how long Cobot may take to list it before it counts as not made.",
+							NULL, &smartspace_checkin_settle_time_ms, 15000, 100, 600000,
+							PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
+
 	/* How much to take. */
 	DefineCustomIntVariable("smartspace_cobot.max_connections",
-							"Connections to Cobot that one process keeps open at a time.",
-							NULL, &smartspace_max_connections, 4, 1, 64,
+							"Connections to Cobot that one session keeps open at a time.",
+							NULL, &smartspace_max_connections, 4, 1, 250,
 							PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("smartspace_cobot.response_limit",
 							"Largest answer accepted, after decompression.",
@@ -157,8 +200,19 @@ _PG_init(void)
 							"How many days the history of synchronisations is kept; each run deletes what is older.",
 							NULL, &smartspace_run_retention_days, 90, 1, 36500,
 							PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("smartspace_cobot.checkin_retention_days",
+							"How many days the history of check-ins is kept; deliveries delete what is older.",
+							NULL, &smartspace_checkin_retention_days, 730, 1, 36500,
+							PGC_SUSET, 0, NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("smartspace_cobot");
+
+	/* pg_upgrade starts the old and the new server, and nothing shall happen there */
+	if (process_shared_preload_libraries_in_progress && !IsBinaryUpgrade)
+	{
+		shared_request();
+		launcher_register();
+	}
 }
 
 /*

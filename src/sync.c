@@ -76,14 +76,11 @@ lap_ms(instr_time *start)
 	return INSTR_TIME_GET_MILLISEC(lap);
 }
 
-/* The steps that ask Cobot, and the comparison. False: the run ends here. */
+/* What Cobot says, the comparison with the mirror, and evidence. False: the run ends here. */
 static bool
-find_out(SyncRun *run, SyncSnapshot *snapshot, SyncPlan *plan, instr_time *clock)
+find_out(SyncRun *run, SyncSnapshot *snapshot, SyncPlan *plan)
 {
-	bool		complete = run->source->fetch(run, snapshot, plan);
-
-	run->fetch_ms += lap_ms(clock);
-	if (!complete)
+	if (!run->source->fetch(run, snapshot, plan))
 		return false;
 
 	run->covers_all = !snapshot->partial;
@@ -95,10 +92,7 @@ find_out(SyncRun *run, SyncSnapshot *snapshot, SyncPlan *plan, instr_time *clock
 	}
 	if (snapshot->members && !sync_compare(run, snapshot, plan))
 		return false;
-	run->apply_ms += lap_ms(clock);
-
 	sync_verify(run, snapshot, plan);
-	run->fetch_ms += lap_ms(clock);
 	return true;
 }
 
@@ -117,33 +111,85 @@ conclude(SyncRun *run, SyncPlan *plan, bool usable, ReturnSetInfo *preview)
 	return sync_record(run, plan, usable);
 }
 
-static Datum
-synchronise(SyncRun *run, ReturnSetInfo *preview)
+bool
+sync_try_run(SyncRun *run, ReturnSetInfo *preview, Datum *result)
 {
 	SyncSnapshot snapshot = {0};
 	SyncPlan	plan = {0};
 	instr_time	clock;
-	Datum		result;
 
 	INSTR_TIME_SET_CURRENT(clock);
-	if (run->kind != SYNC_INGEST)
-		integration_open_client(&run->integration, &run->client, run->context);
-	integration_wipe(&run->integration);
+	run->preview = preview != NULL;
+	run->retry_after_s = -1;
+	run->released_count = -1;
+	run->context = AllocSetContextCreate(CurrentMemoryContext, "smartspace_cobot run", ALLOCSET_DEFAULT_SIZES);
 	sync_plan_init(run, &plan);
 
 	/* Cobot's limits count for each endpoint; that for one member is another one. */
 	bool		must_wait = run->kind != SYNC_MEMBER && run->kind != SYNC_INGEST && sync_must_wait(run);
-	bool		usable = !must_wait && find_out(run, &snapshot, &plan, &clock);
+	bool		usable = !must_wait && find_out(run, &snapshot, &plan);
+	bool		done = run->questions == NULL || !sync_questions_open(run->questions);
 
-	if (usable)
+	if (done)
 	{
-		sync_carry_out(run, &snapshot, &plan);
-		if (!run->preview)
-			sync_apply_problems(run, &plan, snapshot.partial);
+		sync_take_id(run);
+		if (usable)
+		{
+			sync_carry_out(run, &snapshot, &plan);
+			if (!run->preview)
+				sync_apply_problems(run, &plan, snapshot.partial);
+		}
+		run->apply_ms += lap_ms(&clock);
+		*result = conclude(run, &plan, usable, preview);
+		if (run->reason || (run->preview && run->result))
+			sync_warn(run);
 	}
 	run->apply_ms += lap_ms(&clock);
-	result = conclude(run, &plan, usable, preview);
 	sync_plan_free(&plan);
+	return done;
+}
+
+static void
+report_progress(void *progress)
+{
+	progress_notice(progress);
+}
+
+/* Begins the run until everything is answered that it wants to know. */
+static Datum
+synchronise(SyncRun *run, ReturnSetInfo *preview)
+{
+	Progress   *progress = progress_begin(run->integration.id, run->integration.name);
+	Datum		result;
+
+	for (;;)
+	{
+		SyncRun		attempt = *run;
+		bool		first = run->questions == NULL || run->questions->count == 0;
+
+		progress_enter(progress, PROGRESS_APPLYING);
+
+		bool		done = sync_try_run(&attempt, preview, &result);
+
+		MemoryContextDelete(attempt.context);
+		if (done)
+		{
+			*run = attempt;
+			break;
+		}
+
+		int			count;
+		CobotCall **calls = sync_questions_take(run->questions, &count);
+		instr_time	clock;
+
+		progress_enter(progress, first ? PROGRESS_ASKING : PROGRESS_VERIFYING);
+		progress_count(progress, run->questions->client.requests + count, attempt.members_seen);
+		run->apply_ms = attempt.apply_ms;
+		INSTR_TIME_SET_CURRENT(clock);
+		cobot_perform_and(calls, count, report_progress, progress);
+		run->fetch_ms += lap_ms(&clock);
+	}
+	progress_end(progress);
 	return result;
 }
 
@@ -154,44 +200,47 @@ skip(SyncRun *run, ReturnSetInfo *preview)
 	SyncPlan	none = {0};
 
 	sync_stop(run, "skipped_locked", NULL, NULL, "another synchronisation of it is under way");
-	return preview ? (Datum) 0 : sync_record(run, &none, false);
+	run->preview = preview != NULL;
+	if (preview)
+	{
+		sync_warn(run);
+		return (Datum) 0;
+	}
+	sync_take_id(run);
+	return sync_record(run, &none, false);
 }
 
 Datum
 sync_run_integration(SyncRun *run, int64 integration, bool is_null, ReturnSetInfo *preview)
 {
+	SyncQuestions questions;
+	MemoryContext context;
 	Datum		result;
 
 	run->started_at = GetCurrentTimestamp();
-	run->preview = preview != NULL;
-	run->retry_after_s = -1;
-	run->released_count = -1;
 	integration_load(&run->integration, integration, is_null);
 	/* before a row says there was a run */
 	if (run->kind == SYNC_INGEST)
 		integration_require_not_paused(&run->integration);
 	else
 		integration_require_connected(&run->integration);
-
-	query_run("SELECT pg_catalog.nextval('smartspace.cobot_sync_run_id_seq')", 0, NULL);
-	run->id = query_result_int64(0, 1);
-
-	if (lock_try_run(run->integration.id))
-	{
-		run->context = AllocSetContextCreate(CurrentMemoryContext, "smartspace_cobot run",
-											 ALLOCSET_DEFAULT_SIZES);
-		result = synchronise(run, preview);
-	}
-	else
+	if (!lock_try_run(run->integration.id))
 	{
 		integration_wipe(&run->integration);
-		result = skip(run, preview);
+		return skip(run, preview);
 	}
 
-	if (run->reason || (run->preview && run->result))
-		sync_warn(run);
-	if (run->context)
-		MemoryContextDelete(run->context);
+	context = AllocSetContextCreate(CurrentMemoryContext, "smartspace_cobot answers", ALLOCSET_DEFAULT_SIZES);
+	if (run->kind != SYNC_INGEST)
+	{
+		sync_questions_init(&questions, context);
+		integration_open_client(&run->integration, &questions.client, context);
+		run->questions = &questions;
+	}
+	integration_wipe(&run->integration);
+	result = synchronise(run, preview);
+	run->questions = NULL;
+	MemoryContextDelete(context);
 	return result;
 }
 

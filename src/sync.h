@@ -4,7 +4,8 @@
  *	  files; nobody else needs more than the SQL functions and sync_member.h.
  *
  *	sync.c			the run as a whole: lock, order of steps; cobot_sync, cobot_preview
- *	sync_fetch.c	asks Cobot and yields a snapshot, or says why there is none
+ *	sync_question.c	what it asks Cobot, and how it goes without waiting
+ *	sync_fetch.c	yields a snapshot from the answers, or says why there is none
  *	sync_ingest.c	the same from what an outside fetcher brought; cobot_ingest
  *	sync_member.c	the same for one member; cobot_sync_member
  *	sync_read.c		from records in JSON to rows
@@ -27,6 +28,7 @@
 #include "access.h"
 #include "cobot_client.h"
 #include "integration.h"
+#include "progress.h"
 #include "space.h"
 #include "sync_rows.h"
 
@@ -53,7 +55,38 @@ typedef struct SyncPlan SyncPlan;
 typedef struct SyncMissing SyncMissing;
 typedef struct SyncAnswer SyncAnswer;
 
-/* Where a run's records come from: Cobot, or somebody who asked Cobot. */
+/* What a run can ask Cobot. */
+typedef enum SyncQuestionKind
+{
+	SYNC_ASK_SPACE,
+	SYNC_ASK_PLANS,
+	SYNC_ASK_MEMBERSHIPS,
+	SYNC_ASK_MEMBER_EMAILS,
+	SYNC_ASK_FIELD_DEFINITIONS,
+	SYNC_ASK_CUSTOM_FIELDS,
+	SYNC_ASK_MEMBERSHIP,		/* with Cobot's id of one */
+	SYNC_ASK_MEMBER_FIELDS		/* likewise */
+} SyncQuestionKind;
+
+/* The questions of a run and their answers, which outlive the transactions that it is begun in. */
+typedef struct SyncQuestions
+{
+	MemoryContext context;		/* questions and answers live here */
+	CobotClient client;
+	int64		seed;			/* for what a run chooses by chance: the same each time it is begun */
+	SyncQuestionKind *kind;
+	char	  **cobot_id;
+	CobotCall **call;
+	int			count;
+	int			limit;
+	int			answered;		/* those before this place have been */
+} SyncQuestions;
+
+/*
+ * Where a run's records come from: Cobot, or somebody who asked Cobot. These functions
+ * answer from what is known; what is not is asked with sync_ask(), and then their
+ * result does not matter, because the run is begun anew.
+ */
 typedef struct SyncSource
 {
 	/* Fills the snapshot. False: nothing to work with, and the run says why. */
@@ -75,9 +108,10 @@ struct SyncRun
 	int64		releases;		/* SYNC_RELEASE: the run whose held removals shall go through */
 	bool		preview;		/* change nothing */
 	bool		reread;			/* compare also what came unchanged */
+	const char *run_by;			/* NULL: the session's user */
 	Integration integration;
-	CobotClient client;
-	MemoryContext context;		/* of the run; answers live here */
+	SyncQuestions *questions;	/* NULL: a run that asks nobody */
+	MemoryContext context;		/* of the run */
 	TimestampTz started_at;
 	instr_time	apply_started;
 	double		fetch_ms;
@@ -210,9 +244,36 @@ extern bool sync_stop(SyncRun *run, const char *result, const char *reason, cons
  * integration, takes its lock, and leaves a row in cobot_sync_run, which is
  * returned as a composite datum in the upper context of the caller's SPI
  * connection. With preview set it fills that set instead, changes nothing, and
- * returns 0. Throws for misuse; whatever else goes wrong is a WARNING.
+ * returns 0. Waits for Cobot. Throws for misuse; whatever else goes wrong is a WARNING.
  */
 extern Datum sync_run_integration(SyncRun *run, int64 integration, bool is_null, ReturnSetInfo *preview);
+
+/*
+ * The same without waiting: begins a run, for which also the integration has been
+ * loaded, the client opened, and started_at set. False: there are open questions now,
+ * and nothing was written; have them answered and call it again, with a fresh run that
+ * has the same questions.
+ */
+extern bool sync_try_run(SyncRun *run, ReturnSetInfo *preview, Datum *result);
+
+/* ---- sync_question.c ---- */
+
+/* Whoever calls it opens the client. */
+extern void sync_questions_init(SyncQuestions *questions, MemoryContext context);
+
+/*
+ * The answer to a question of the run, settled; NULL if it is not known yet: the
+ * question is noted down. cobot_id is for the questions about one member.
+ */
+extern CobotCall *sync_ask(SyncRun *run, SyncQuestionKind kind, const char *cobot_id);
+
+/* For what a run chooses by chance: another one for each run. */
+extern int64 sync_seed(const SyncRun *run);
+
+extern bool sync_questions_open(const SyncQuestions *questions);
+
+/* The open ones, of which the caller promises that they will have settled when the run is begun again. */
+extern CobotCall **sync_questions_take(SyncQuestions *questions, int *count);
 
 /* ---- sync_fetch.c ---- */
 
@@ -337,6 +398,12 @@ extern void sync_apply_problems(SyncRun *run, SyncPlan *plan, bool partial);
  * to say, so that what earlier runs held is settled.
  */
 extern Datum sync_record(SyncRun *run, SyncPlan *plan, bool made_plan);
+
+/* Gives the run its id. */
+extern void sync_take_id(SyncRun *run);
+
+/* A row for a run that an error broke off. The integration is loaded; the run's own transaction is gone. */
+extern void sync_record_error(SyncRun *run, const char *error);
 
 /* True if Cobot asked to be left alone and the time is not over: the run ends here, with nothing sent. */
 extern bool sync_must_wait(SyncRun *run);

@@ -326,10 +326,12 @@ sync_compare(SyncRun *run, SyncSnapshot *snapshot, SyncPlan *plan)
 
 	sync_rows_register(listed);
 
-	QueryArg	args[] = {query_int64(run->integration.id), query_bool(run->reread), query_bool(!snapshot->partial)};
+	QueryArg	args[] = {
+		query_int64(run->integration.id), query_bool(run->reread), query_bool(!snapshot->partial), query_int64(sync_seed(run))
+	};
 
 	/*
-	 * Who vanished comes in random order, so that those who are still there do
+	 * Who vanished comes in an order by chance, so that those who are still there do
 	 * not crowd out the others for ever; those whom somebody released come first.
 	 */
 	query_run("SELECT i.place, m.cobot_id, i.source_hash, m.individual_access IS NOT NULL,"
@@ -342,7 +344,7 @@ sync_compare(SyncRun *run, SyncSnapshot *snapshot, SyncPlan *plan)
 			  " WHERE i.place >= 0 AND (m.id IS NULL OR $2 OR m.source_hash IS DISTINCT FROM i.source_hash)"
 			  " OR $3 AND i.cobot_id IS NULL AND m.departed_at IS NULL"
 			  " ORDER BY i.place, EXISTS (SELECT FROM smartspace.cobot_sync_change c WHERE c.integration_id = $1"
-			  "  AND c.verdict = 'released' AND c.cobot_id = m.cobot_id) DESC, pg_catalog.random()", lengthof(args), args);
+			  "  AND c.verdict = 'released' AND c.cobot_id = m.cobot_id) DESC, pg_catalog.hashtextextended(m.cobot_id, $4)", lengthof(args), args);
 	sync_rows_free(listed);
 	read_changed_members(run, snapshot, plan, &fields);
 	if (fields.entry)

@@ -1,7 +1,7 @@
 /*
  * sync_fetch.c
- *	  Asks Cobot for everything a run needs: a handful of bulk requests, never
- *	  one for each member. Yields a complete snapshot, or says why there is none.
+ *	  What a run needs to know from Cobot: a handful of bulk requests, never one for
+ *	  each member. Yields a complete snapshot, or says why there is none.
  */
 #include "postgres.h"
 
@@ -130,20 +130,17 @@ sync_take_space(SyncRun *run, SyncSnapshot *snapshot, SyncPlan *plan, const cJSO
 static bool
 fetch(SyncRun *run, SyncSnapshot *snapshot, SyncPlan *plan)
 {
-	CobotCall  *calls[5];
-	int			count = 3;
+	static const SyncQuestionKind kinds[] = {
+		SYNC_ASK_SPACE, SYNC_ASK_PLANS, SYNC_ASK_MEMBERSHIPS, SYNC_ASK_FIELD_DEFINITIONS, SYNC_ASK_CUSTOM_FIELDS
+	};
+	CobotCall  *calls[lengthof(kinds)];
+	int			count = run->integration.sync_individual_access ? 5 : 3;
 	JsonError	error;
 
-	calls[0] = cobot_ask_space(&run->client);
-	calls[1] = cobot_ask_plans(&run->client);
-	calls[2] = cobot_ask_memberships(&run->client);
-	if (run->integration.sync_individual_access)
-	{
-		calls[3] = cobot_ask_field_definitions(&run->client);
-		calls[4] = cobot_ask_custom_fields(&run->client);
-		count = 5;
-	}
-	cobot_perform(calls, count);
+	for (int i = 0; i < count; i++)
+		calls[i] = sync_ask(run, kinds[i], NULL);
+	if (sync_questions_open(run->questions))
+		return false;
 
 	CobotCall  *failure = cobot_first_failure(calls, 3);
 
@@ -161,20 +158,6 @@ fetch(SyncRun *run, SyncSnapshot *snapshot, SyncPlan *plan)
 }
 
 /* ---- by id ---- */
-
-/* Asks the same question about as many members as one run may; gives how many. */
-static int
-ask_each(SyncRun *run, CobotCall *(*question) (CobotClient *, const char *),
-		 const SyncMissing *missing, int count, CobotCall ***calls)
-{
-	int			asked = Min(count, SYNC_VERIFY_LIMIT);
-
-	*calls = palloc(sizeof(CobotCall *) * Max(asked, 1));
-	for (int i = 0; i < asked; i++)
-		(*calls)[i] = question(&run->client, missing[i].cobot_id);
-	cobot_perform(*calls, asked);
-	return asked;
-}
 
 /* What a call says, but for the record itself; true if there is one. */
 static bool
@@ -198,23 +181,25 @@ sync_told_by(const CobotCall *call)
 static void
 ask_members(SyncRun *run, const SyncMissing *missing, int count, SyncAnswer *answers)
 {
-	CobotCall **calls;
-	int			asked = ask_each(run, cobot_ask_membership, missing, count, &calls);
+	for (int i = 0; i < Min(count, SYNC_VERIFY_LIMIT); i++)
+	{
+		const CobotCall *call = sync_ask(run, SYNC_ASK_MEMBERSHIP, missing[i].cobot_id);
 
-	for (int i = 0; i < asked; i++)
-		if (judge(calls[i], &answers[i]))
-			answers[i].told = sync_told_by(calls[i]);
+		if (call && judge(call, &answers[i]))
+			answers[i].told = sync_told_by(call);
+	}
 }
 
 static void
 ask_fields(SyncRun *run, const SyncMissing *missing, int count, SyncAnswer *answers)
 {
-	CobotCall **calls;
-	int			asked = ask_each(run, cobot_ask_member_fields, missing, count, &calls);
+	for (int i = 0; i < Min(count, SYNC_VERIFY_LIMIT); i++)
+	{
+		const CobotCall *call = sync_ask(run, SYNC_ASK_MEMBER_FIELDS, missing[i].cobot_id);
 
-	for (int i = 0; i < asked; i++)
-		if (judge(calls[i], &answers[i]))
-			answers[i].fields = sync_told_by(calls[i]);
+		if (call && judge(call, &answers[i]))
+			answers[i].fields = sync_told_by(call);
+	}
 }
 
 const SyncSource sync_from_cobot = {

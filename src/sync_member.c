@@ -44,10 +44,11 @@ raise_unknown(const char *name, const char *subdomain)
 static char *
 find_by_email(SyncRun *run, const char *email)
 {
-	CobotCall  *call = cobot_ask_member_emails(&run->client);
+	const CobotCall *call = sync_ask(run, SYNC_ASK_MEMBER_EMAILS, NULL);
 	char	   *found = NULL;
 
-	cobot_perform(&call, 1);
+	if (call == NULL)
+		return NULL;
 	if (call->outcome != COBOT_OK)
 	{
 		sync_fail(run, call);
@@ -101,10 +102,11 @@ static void
 judge_not_found(SyncRun *run, const SyncMissing *missing, SyncAnswer *answer)
 {
 	const MemberWanted *wanted = run->source_data;
-	CobotCall  *space = cobot_ask_space(&run->client);
+	const CobotCall *space = sync_ask(run, SYNC_ASK_SPACE, NULL);
 	QueryArg	args[] = {query_int64(run->integration.id), query_text(missing->cobot_id)};
 
-	cobot_perform(&space, 1);
+	if (space == NULL)
+		return;
 	if (space->outcome != COBOT_OK)
 	{
 		*answer = (SyncAnswer) {.kind = SYNC_FAILED, .failure = space};
@@ -141,11 +143,12 @@ loses_value(SyncRun *run, const char *cobot_id, const CobotCall *fields)
 static bool
 space_has_field(SyncRun *run)
 {
-	CobotCall  *definitions = cobot_ask_field_definitions(&run->client);
+	CobotCall  *definitions = sync_ask(run, SYNC_ASK_FIELD_DEFINITIONS, NULL);
 	CustomFieldList list;
 	JsonError	error;
 
-	cobot_perform(&definitions, 1);
+	if (definitions == NULL)
+		return false;
 	if (definitions->outcome != COBOT_OK)
 	{
 		sync_fail(run, definitions);
@@ -164,24 +167,23 @@ static void
 ask_member(SyncRun *run, const SyncMissing *missing, int count, SyncAnswer *answers)
 {
 	const MemberWanted *wanted = run->source_data;
-	CobotCall  *calls[] = {
-		cobot_ask_membership(&run->client, missing->cobot_id),
-		run->integration.sync_individual_access && !wanted->without_fields ? cobot_ask_member_fields(&run->client, missing->cobot_id) : NULL
-	};
-	CobotCall  *fields = calls[1];
+	const CobotCall *record = sync_ask(run, SYNC_ASK_MEMBERSHIP, missing->cobot_id);
+	const CobotCall *fields = run->integration.sync_individual_access && !wanted->without_fields ?
+		sync_ask(run, SYNC_ASK_MEMBER_FIELDS, missing->cobot_id) : NULL;
 
 	Assert(count == 1);
 	(void) count;
-	cobot_perform(calls, fields ? 2 : 1);
+	if (sync_questions_open(run->questions))
+		return;
 
-	if (calls[0]->outcome == COBOT_NOT_FOUND)
+	if (record->outcome == COBOT_NOT_FOUND)
 		judge_not_found(run, missing, &answers[0]);
-	else if (calls[0]->outcome != COBOT_OK)
-		answers[0] = (SyncAnswer) {.kind = SYNC_FAILED, .failure = calls[0]};
+	else if (record->outcome != COBOT_OK)
+		answers[0] = (SyncAnswer) {.kind = SYNC_FAILED, .failure = record};
 	else
 	{
 		answers[0].kind = SYNC_TOLD;
-		answers[0].told = sync_told_by(calls[0]);
+		answers[0].told = sync_told_by(record);
 		if (fields && fields->outcome == COBOT_OK)
 		{
 			if (!loses_value(run, missing->cobot_id, fields) || space_has_field(run))
@@ -209,6 +211,17 @@ sync_member_by_cobot_id(int64 integration, const char *cobot_id, bool with_field
 
 	sync_run_integration(&run, integration, false, NULL);
 	return strcmp(run.result, "skipped_locked") != 0;
+}
+
+void
+sync_member_describe(SyncRun *run, const char *cobot_id)
+{
+	MemberWanted *wanted = palloc0(sizeof(MemberWanted));
+
+	wanted->cobot_id = pstrdup(cobot_id);
+	run->kind = SYNC_MEMBER;
+	run->source = &sync_one_member;
+	run->source_data = wanted;
 }
 
 bool

@@ -14,6 +14,10 @@
  */
 extern bool sync_member_by_cobot_id(int64 integration, const char *cobot_id, bool with_fields);
 
+/* Makes a run one of a member, with custom fields; palloc's. For whoever drives it themselves. */
+struct SyncRun;
+extern void sync_member_describe(struct SyncRun *run, const char *cobot_id);
+
 /* All of an integration. False: another synchronisation of it is under way. */
 extern bool sync_whole(int64 integration);
 

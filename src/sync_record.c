@@ -53,6 +53,7 @@ in_words(const SyncRun *run)
 {
 	const AccessCounts *grants = &run->grants;
 	int			changed = run->members_changed - run->members_changed_plan;
+	int			requests = run->questions ? run->questions->client.requests : 0;
 	StringInfoData text;
 
 	initStringInfo(&text);
@@ -80,9 +81,9 @@ in_words(const SyncRun *run)
 		}
 		append_count(&text, grants->taken, noun[0] ? (grants->taken == 1 ? "grant taken" : "grants taken") : "taken");
 	}
-	if (run->client.requests > 0)
-		appendStringInfo(&text, "; %d %s in %.1f s", run->client.requests,
-						 run->client.requests == 1 ? "request" : "requests", (run->fetch_ms + run->apply_ms) / 1000);
+	if (requests > 0)
+		appendStringInfo(&text, "; %d %s in %.1f s", requests, requests == 1 ? "request" : "requests",
+						 (run->fetch_ms + run->apply_ms) / 1000);
 	return text.data;
 }
 
@@ -107,6 +108,13 @@ count_changes(SyncRun *run, const SyncPlan *plan)
 		if (strcmp(change->what, "changed_plan") == 0)
 			run->members_changed_plan++;
 	}
+}
+
+void
+sync_take_id(SyncRun *run)
+{
+	query_run("SELECT pg_catalog.nextval('smartspace.cobot_sync_run_id_seq')", 0, NULL);
+	run->id = query_result_int64(0, 1);
 }
 
 /* ---- the next run ---- */
@@ -312,12 +320,13 @@ record_run(SyncRun *run, const SyncPlan *plan)
 		query_int64(run->members_seen), query_int64(run->members_added),
 		query_int64(run->members_changed), query_int64(run->members_removed),
 		query_int64(run->grants.given), query_int64(run->grants.changed), query_int64(run->grants.taken),
-		query_int64(run->problems), query_int64(run->client.requests), query_int64((int64) run->client.bytes),
+		query_int64(run->problems), query_int64(run->questions ? run->questions->client.requests : 0),
+		query_int64(run->questions ? (int64) run->questions->client.bytes : 0),
 		query_value(FLOAT8OID, Float8GetDatum(run->fetch_ms)),
 		query_value(FLOAT8OID, Float8GetDatum(run->apply_ms)),
 		query_value(TIMESTAMPTZOID, TimestampTzGetDatum(run->started_at)),
 		query_value(TIMESTAMPTZOID, TimestampTzGetDatum(GetCurrentTimestamp())),
-		query_text(GetUserNameFromId(GetSessionUserId(), true)),
+		query_text(run->run_by ? run->run_by : GetUserNameFromId(GetSessionUserId(), true)),
 		query_text(kind_label[run->kind]), query_int64(run->members_changed_plan), query_int64(run->removals_held),
 		query_int64(run->plans_seen), query_int64(run->fields_seen),
 		{.type = INT8OID, .value = Int64GetDatum(run->releases), .isnull = run->releases == 0},
@@ -359,6 +368,16 @@ sync_record(SyncRun *run, SyncPlan *plan, bool made_plan)
 	record_changes(run, plan, made_plan);
 	purge_old_runs(run);
 	return row;
+}
+
+void
+sync_record_error(SyncRun *run, const char *error)
+{
+	SyncPlan	none = {0};
+
+	sync_take_id(run);
+	sync_stop(run, "failed", NULL, NULL, "%s", error);
+	sync_record(run, &none, false);
 }
 
 void

@@ -226,11 +226,11 @@ find_strangers(SyncRun *run, const SyncSnapshot *snapshot, SyncMissing *stranger
 
 	QueryArg	args[] = {
 		query_int64(run->integration.id), query_value(TEXTARRAYOID, query_text_array(ids, count)),
-		query_int64(STRANGER_LIMIT)
+		query_int64(STRANGER_LIMIT), query_int64(sync_seed(run))
 	};
 
 	count = (int) query_run("SELECT s.id FROM pg_catalog.unnest($2) s (id) WHERE NOT EXISTS (SELECT FROM smartspace.cobot_membership m"
-							"  WHERE m.integration_id = $1 AND m.cobot_id = s.id) ORDER BY pg_catalog.random() LIMIT $3", lengthof(args), args);
+							"  WHERE m.integration_id = $1 AND m.cobot_id = s.id) ORDER BY pg_catalog.hashtextextended(s.id, $4) LIMIT $3", lengthof(args), args);
 	for (int i = 0; i < count; i++)
 		strangers[i] = (SyncMissing) {.cobot_id = query_result_text(i, 1)};
 	pfree(members.entry);

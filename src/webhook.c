@@ -48,6 +48,7 @@
 #include "statement.h"
 #include "sync_member.h"
 #include "webhook_event.h"
+#include "webhook_pending.h"
 #include "webhook_secret.h"
 
 PG_FUNCTION_INFO_V1(webhook_told);
@@ -63,22 +64,6 @@ PG_FUNCTION_INFO_V1(webhook_process_hints);
 /* How often one call looks for what came while it was busy. */
 #define ROUNDS 3
 
-/* One member of cobot_pending_hints(). */
-typedef struct PendingMember
-{
-	char	   *cobot_id;		/* NULL: anybody */
-	Datum		ids;			/* of the hints, bigint[] */
-	bool		due;
-} PendingMember;
-
-typedef struct Pending
-{
-	PendingMember *member;
-	int			count;
-	bool		all_at_once;
-	bool		due;			/* one of them, or all at once */
-} Pending;
-
 /* What one call did about pending hints. */
 typedef struct Progress
 {
@@ -89,56 +74,6 @@ typedef struct Progress
 } Progress;
 
 /* ---- pending hints ---- */
-
-static void
-look(int64 integration, Pending *pending)
-{
-	QueryArg	arg = query_int64(integration);
-
-	pending->count = (int) query_run("SELECT p.cobot_id, p.ids, p.all_at_once, p.why IS NULL"
-									 " FROM smartspace.cobot_pending_hints($1) p", 1, &arg);
-	pending->member = palloc0(sizeof(PendingMember) * Max(pending->count, 1));
-	pending->all_at_once = pending->due = false;
-	for (int i = 0; i < pending->count; i++)
-	{
-		PendingMember *member = &pending->member[i];
-		bool		isnull;
-
-		member->cobot_id = query_result_text(i, 1);
-		member->ids = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &isnull);
-		pending->all_at_once = query_result_bool(i, 3);
-		member->due = query_result_bool(i, 4);
-		pending->due |= member->due;
-	}
-}
-
-/* The lock of a run is ours, so the last run that was not skipped is the one that this transaction made. */
-static bool
-last_run_failed(int64 integration, Progress *progress)
-{
-	QueryArg	arg = query_int64(integration);
-
-	query_run("SELECT r.message FROM (SELECT r.result, r.reason, r.message FROM smartspace.cobot_sync_run r"
-			  "  WHERE r.integration_id = $1 AND r.result <> 'skipped_locked' ORDER BY r.id DESC LIMIT 1) r"
-			  " WHERE r.result IN ('failed', 'incomplete') OR r.reason = 'source_empty'", 1, &arg);
-	if (SPI_processed == 0)
-		return false;
-	progress->failure = query_result_text(0, 1);
-	return true;
-}
-
-/* What a good run of the whole space has settled, and fetches that nobody asks about any more. */
-static void
-tidy(int64 integration)
-{
-	QueryArg	arg = query_int64(integration);
-
-	query_run("DELETE FROM smartspace.cobot_webhook_hint h WHERE h.integration_id = $1 AND h.received_at <"
-			  " (SELECT r.started_at FROM smartspace.cobot_whole_run r WHERE r.integration_id = $1 AND r.good"
-			  "  ORDER BY r.id DESC LIMIT 1)", 1, &arg);
-	query_run("DELETE FROM smartspace.cobot_webhook_fetch f WHERE f.integration_id = $1"
-			  " AND f.started_at < pg_catalog.clock_timestamp() - interval '2 minutes'", 1, &arg);
-}
 
 /* False: something is in the way, and the rest stays pending. */
 static bool
@@ -152,19 +87,9 @@ fetch_member(int64 integration, const PendingMember *member, Progress *progress)
 		return false;
 	}
 
-	bool		failed = last_run_failed(integration, progress);
-	QueryArg	args[] = {
-		query_int64(integration), query_text(member->cobot_id),
-		query_value(TIMESTAMPTZOID, TimestampTzGetDatum(started_at)), query_bool(failed)
-	};
-	QueryArg	ids = query_value(INT8ARRAYOID, member->ids);
-
-	query_run("INSERT INTO smartspace.cobot_webhook_fetch AS f (integration_id, cobot_id, started_at, failed) VALUES ($1, $2, $3, $4)"
-			  " ON CONFLICT (integration_id, cobot_id) DO UPDATE SET started_at = excluded.started_at, failed = excluded.failed",
-			  lengthof(args), args);
-	if (failed)
+	progress->failure = webhook_settle_member(integration, member, started_at);
+	if (progress->failure)
 		return false;
-	query_run("DELETE FROM smartspace.cobot_webhook_hint h WHERE h.id = ANY ($1)", 1, &ids);
 	progress->fetched++;
 	return true;
 }
@@ -177,7 +102,8 @@ fetch_all(int64 integration, Progress *progress)
 		progress->busy = true;
 		return false;
 	}
-	if (last_run_failed(integration, progress))
+	progress->failure = webhook_last_failure(integration);
+	if (progress->failure)
 		return false;
 	progress->all = true;
 	return true;
@@ -192,7 +118,7 @@ take_up(int64 integration, Progress *progress)
 		Pending		pending;
 		bool		done = true;
 
-		look(integration, &pending);
+		webhook_look(integration, &pending);
 		if (!pending.due)
 			return;
 		if (!lock_try_run(integration))
@@ -200,7 +126,7 @@ take_up(int64 integration, Progress *progress)
 			progress->busy = true;
 			return;
 		}
-		look(integration, &pending);
+		webhook_look(integration, &pending);
 		if (!pending.due)
 			return;
 		if (pending.all_at_once)
@@ -211,7 +137,7 @@ take_up(int64 integration, Progress *progress)
 				if (pending.member[i].due)
 					done = fetch_member(integration, &pending.member[i], progress);
 		}
-		tidy(integration);
+		webhook_tidy(integration);
 		if (!done)
 			return;
 	}

@@ -7,6 +7,8 @@
 #ifndef SMARTSPACE_WORKER_H
 #define SMARTSPACE_WORKER_H
 
+#include "postmaster/bgworker.h"
+
 typedef enum WorkerTask
 {
 	WORKER_LAUNCHED,			/* what is due; stays some seconds; reports to the launcher */
@@ -24,6 +26,9 @@ typedef struct WorkerOrder
 	int64		checkin_building;	/* 0: none */
 	Oid			requested_by;	/* role */
 } WorkerOrder;
+
+/* Fills in what the postmaster has to know of a worker with this order. */
+extern void worker_describe(BackgroundWorker *worker, const WorkerOrder *order);
 
 /*
  * Lets a worker of its own do one round in the present database and waits for its end,

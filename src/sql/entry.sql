@@ -90,3 +90,16 @@ COMMENT ON FUNCTION smartspace.cobot_entry_trigger() IS
 CREATE TRIGGER cobot_entry AFTER INSERT ON smartspace.building_entry
 	REFERENCING NEW TABLE AS new_row FOR EACH STATEMENT
 	EXECUTE FUNCTION smartspace.cobot_entry_trigger('membership_id', 'building_id', 'entered_at', 'id');
+
+CREATE FUNCTION smartspace.cobot_checkin(member bigint, wait boolean DEFAULT false, building bigint DEFAULT NULL)
+RETURNS smartspace.cobot_checkin
+LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off
+AS 'MODULE_PATHNAME', 'checkin_call';
+COMMENT ON FUNCTION smartspace.cobot_checkin(bigint, boolean, bigint) IS
+'checks a member in on purpose (at the space of the building, if one is given) and returns the row: queued; or the one that is current or under way already, never a second one; or skipped, with the reason. wait => true: returns when the outcome is known, or after smartspace_cobot.checkin_wait, and is not undone if the transaction is';
+
+CREATE FUNCTION smartspace.cobot_deliver_checkins(OUT waiting bigint, OUT next_attempt_at timestamptz)
+LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'checkin_deliver';
+COMMENT ON FUNCTION smartspace.cobot_deliver_checkins() IS
+'delivers the check-ins that are due, in a process of its own, and says how many still wait and when the next one is due; for a schedule, where no worker looks after this database';
