@@ -56,7 +56,7 @@ COMMENT ON COLUMN smartspace.cobot_checkin.state IS
 'queued; sending: it left or was about to, and the outcome is not known yet; done; already_in: Cobot had a current one; refused by Cobot; stale: too late, never sent; skipped: not to be sent; unknown: nobody could find out; failed';
 COMMENT ON COLUMN smartspace.cobot_checkin.reason IS 'why the state is what it is, or why an open one is not done yet';
 COMMENT ON COLUMN smartspace.cobot_checkin.message IS 'the same in words: Cobot''s own, where it gave some';
-COMMENT ON COLUMN smartspace.cobot_checkin.attempts IS 'how often it was taken up without an end that is known; after eight times it is given up';
+COMMENT ON COLUMN smartspace.cobot_checkin.attempts IS 'how often it was taken up, less the times when something else was in the way; after eight it is given up';
 COMMENT ON COLUMN smartspace.cobot_checkin.posts IS 'requests to Cobot that left or were about to';
 COMMENT ON COLUMN smartspace.cobot_checkin.next_attempt_at IS 'an open one is taken up no sooner';
 COMMENT ON COLUMN smartspace.cobot_checkin.sent_at IS 'when the last request was about to leave';

@@ -103,3 +103,120 @@ LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'checkin_deliver';
 COMMENT ON FUNCTION smartspace.cobot_deliver_checkins() IS
 'delivers the check-ins that are due, in a process of its own, and says how many still wait and when the next one is due; for a schedule, where no worker looks after this database';
+
+-- Each check-in with what became of it.
+CREATE VIEW smartspace.cobot_checkin_reason AS
+SELECT c.id AS checkin_id, c.integration_id, c.membership_id, m.name AS member, c.source, c.source_reference, c.entered_at, c.state, c.reason,
+	CASE c.state
+		WHEN 'queued' THEN 'it is to be sent at ' || w.next_attempt || coalesce('; so far: ' || coalesce(c.message, w.because), '')
+		WHEN 'sending' THEN 'it was sent at ' || w.sent || ', and Cobot''s list of check-ins is looked at next'
+			|| coalesce('; so far: ' || coalesce(c.message, w.because), '')
+		WHEN 'done' THEN 'checked in at Cobot' || coalesce(', valid until ' || w.valid_until, '')
+			|| CASE WHEN c.time_pass_id IS NULL THEN '' ELSE '; it used up a time pass' END
+		WHEN 'already_in' THEN 'Cobot had a current check-in' || coalesce(', valid until ' || w.valid_until, '')
+		WHEN 'refused' THEN 'Cobot refused: ' || coalesce(c.message, 'no reason is known')
+		ELSE CASE c.state WHEN 'stale' THEN 'not sent: ' WHEN 'skipped' THEN 'not sent: ' WHEN 'unknown' THEN 'nobody knows: '
+			ELSE 'given up: ' END || coalesce(w.because || coalesce(' (' || c.message || ')', ''), c.message, 'no reason is known')
+	END AS explanation,
+	CASE WHEN c.state IN ('refused', 'failed') THEN 'Settle with the member what Cobot says, then call cobot_checkin(' || c.membership_id || ').'
+		WHEN c.state = 'unknown' THEN 'Look in Cobot whether the member is checked in.'
+		WHEN c.reason IN ('too_old', 'other_day') THEN 'If the member is here now, call cobot_checkin(' || c.membership_id || ').'
+		WHEN c.reason = 'in_the_future' THEN 'Correct the clock of the door system.'
+		WHEN c.reason IN ('paused', 'disconnected', 'foreign_database') THEN 'See cobot_status.'
+		WHEN c.reason = 'dry_run' THEN 'Set checkin_dry_run of the integration to false when it shall be sent.'
+		WHEN c.reason IN ('auth_revoked', 'admin_rights_lost', 'account_suspended') THEN 'See cobot_problem.'
+	END AS advice
+FROM smartspace.cobot_checkin c
+	JOIN smartspace.cobot_membership m ON m.id = c.membership_id
+	LEFT JOIN smartspace.cobot_integration i ON i.id = c.integration_id
+	CROSS JOIN LATERAL (SELECT
+		to_char(c.next_attempt_at AT TIME ZONE coalesce(i.time_zone, 'UTC'), 'FMDD Mon YYYY HH24:MI:SS') AS next_attempt,
+		to_char(c.sent_at AT TIME ZONE coalesce(i.time_zone, 'UTC'), 'FMDD Mon YYYY HH24:MI:SS') AS sent,
+		to_char(c.valid_until AT TIME ZONE coalesce(i.time_zone, 'UTC'), 'FMDD Mon YYYY HH24:MI') AS valid_until,
+		CASE c.reason
+			WHEN 'too_old' THEN 'the entry was older than checkin_max_age'
+			WHEN 'other_day' THEN 'the entry was of another day of the space'
+			WHEN 'in_the_future' THEN 'the entry was in the future'
+			WHEN 'duplicate' THEN 'another one of the same member was under way'
+			WHEN 'dry_run' THEN 'dry run'
+			WHEN 'switched_off' THEN 'auto_checkin was switched off'
+			WHEN 'not_confirmed' THEN 'the membership was not confirmed'
+			WHEN 'not_started' THEN 'the membership had not started'
+			WHEN 'ended' THEN 'the membership had ended'
+			WHEN 'member_of_another_space' THEN 'the person has no membership in the space of the building'
+			WHEN 'paused' THEN 'the integration was paused'
+			WHEN 'disconnected' THEN 'the integration was not connected'
+			WHEN 'foreign_database' THEN 'the integration was not armed for this database'
+			WHEN 'refused' THEN 'Cobot refused'
+			WHEN 'no_answer' THEN 'Cobot did not answer'
+			WHEN 'bad_answer' THEN 'Cobot''s answer said nothing'
+			WHEN 'rate_limited' THEN 'Cobot''s rate limit was reached'
+			WHEN 'unreachable' THEN 'Cobot could not be reached'
+			WHEN 'auth_revoked' THEN 'Cobot did not accept the token'
+			WHEN 'admin_rights_lost' THEN 'the token was not allowed to do this'
+			WHEN 'account_suspended' THEN 'the space''s account at Cobot was suspended'
+			WHEN 'gave_up' THEN 'it was tried too often'
+		END AS because) w;
+
+COMMENT ON VIEW smartspace.cobot_checkin_reason IS 'each check-in with what became of it, in words, on the clock of the space';
+
+CREATE FUNCTION smartspace.cobot_explain_entry(entry bigint)
+RETURNS TABLE (verdict text, explanation text, advice text, checkin_id bigint)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+WITH e AS (
+	SELECT e.id, e.entered_at, v.verdict, v.membership_id, v.integration_id, coalesce(i.time_zone, 'UTC') AS zone
+	FROM smartspace.building_entry e
+		CROSS JOIN LATERAL smartspace.cobot_entry_verdict(e.membership_id, e.building_id, e.entered_at) v
+		JOIN smartspace.cobot_integration i ON i.id = v.integration_id
+	WHERE e.id = entry
+), near AS (
+	-- the row made for it, else the one that kept it from making one, else the one of another entry of that day
+	SELECT c.id, c.entered_at, CASE WHEN c.source = 'entry' AND c.source_reference = e.id::text THEN 1
+		WHEN c.entered_at <= e.entered_at AND c.holds_until > e.entered_at THEN 2 ELSE 3 END AS place
+	FROM e JOIN smartspace.cobot_checkin c ON c.membership_id = e.membership_id AND c.integration_id = e.integration_id
+	WHERE (c.source = 'entry' AND c.source_reference = e.id::text)
+		OR (c.entered_at <= e.entered_at AND c.holds_until > e.entered_at)
+		OR (c.entered_at AT TIME ZONE e.zone)::date = (e.entered_at AT TIME ZONE e.zone)::date
+	ORDER BY 3, abs(extract(epoch FROM c.entered_at - e.entered_at)) LIMIT 1
+)
+SELECT
+	CASE WHEN s.is_structural THEN e.verdict WHEN n.place = 1 THEN r.state WHEN n.id IS NOT NULL THEN 'covered'
+		WHEN p.relation IS NOT NULL THEN 'entry_not_queued' WHEN s.is_unknown THEN 'not_queued' ELSE e.verdict END,
+	CASE WHEN s.is_structural THEN s.because
+		WHEN n.place = 1 THEN r.explanation
+		WHEN n.place = 2 THEN format('the check-in of the entry at %s counted for this one: %s', to_char(n.entered_at AT TIME ZONE e.zone, 'HH24:MI'), r.explanation)
+		WHEN n.place = 3 THEN format('another entry of the day, at %s, stands for it: %s', to_char(n.entered_at AT TIME ZONE e.zone, 'HH24:MI'), r.explanation)
+		WHEN p.relation IS NOT NULL THEN 'it was stored, but could not be looked at: ' || p.message
+		WHEN s.is_unknown THEN 'nothing was queued when it came in, and why is not recorded: a switch, the connection or the membership was another then, or the trigger was not there'
+		ELSE 'by what is known now: ' || s.because END,
+	CASE WHEN s.is_structural THEN s.advice WHEN n.id IS NOT NULL THEN r.advice WHEN p.relation IS NOT NULL THEN 'See cobot_problem.'
+		WHEN s.is_unknown THEN 'If the member is here now, call cobot_checkin(' || e.membership_id || ').' ELSE s.advice END,
+	CASE WHEN NOT s.is_structural THEN n.id END
+FROM e
+	CROSS JOIN LATERAL (SELECT e.verdict IN ('no_entrance', 'member_of_another_space') AS is_structural,
+		e.verdict IN ('queue', 'too_old', 'other_day', 'in_the_future', 'current', 'pending', 'refused_lately', 'dry_run') AS is_unknown,
+		CASE e.verdict
+			WHEN 'no_entrance' THEN 'the door is no entrance, so coming in here is no visit'
+			WHEN 'member_of_another_space' THEN 'the building belongs to a space in which the person has no membership'
+			WHEN 'switched_off' THEN 'auto_checkin of the integration is switched off'
+			WHEN 'paused' THEN 'the integration is paused'
+			WHEN 'disconnected' THEN 'the integration is not connected'
+			WHEN 'foreign_database' THEN 'the integration is not armed for this database'
+			WHEN 'not_confirmed' THEN 'the membership is not confirmed'
+			WHEN 'not_started' THEN 'the membership has not started'
+			WHEN 'ended' THEN 'the membership has ended' END AS because,
+		CASE e.verdict
+			WHEN 'no_entrance' THEN 'Set is_entrance of the building to true if it shall count.'
+			WHEN 'switched_off' THEN 'Set auto_checkin of the integration to true if entries shall check members in.'
+			WHEN 'paused' THEN 'See cobot_status.' WHEN 'disconnected' THEN 'See cobot_status.' WHEN 'foreign_database' THEN 'See cobot_status.'
+			WHEN 'not_confirmed' THEN 'Confirm the membership in Cobot and synchronise.'
+			WHEN 'ended' THEN 'Prolong the membership in Cobot and synchronise.' END AS advice) s
+	LEFT JOIN near n ON true
+	LEFT JOIN smartspace.cobot_checkin_reason r ON r.checkin_id = n.id
+	LEFT JOIN LATERAL (SELECT q.relation, q.message FROM smartspace.cobot_entry_problem q
+		WHERE q.relation = 'smartspace.building_entry' AND e.entered_at BETWEEN q.first_at - interval '10 minutes' AND q.last_at
+		ORDER BY q.id LIMIT 1) p ON true
+$$;
+COMMENT ON FUNCTION smartspace.cobot_explain_entry(bigint) IS
+'why an entry of building_entry checked its member in or not: the check-in made for it, or the one that counted for it, or the rule that kept it from making one, with what to do about it';
