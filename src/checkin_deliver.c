@@ -275,12 +275,18 @@ judge_answer(Job *job, CheckinRow *row)
 	return NULL;
 }
 
+static bool
+was_refused(const CheckinRow *row)
+{
+	return row->reason && strcmp(row->reason, "refused") == 0;
+}
+
 /* Nothing more can be read in this delivery: a refusal is one, and the rest is looked up later. */
 static void
 end_without_reading(Delivery *own)
 {
 	for (int i = 0; i < own->count; i++)
-		if (own->row[i].look_again && strcmp(own->row[i].reason, "refused") == 0)
+		if (own->row[i].look_again && was_refused(&own->row[i]))
 			checkin_row_settle(&own->row[i], "refused", "refused", own->row[i].message, NULL);
 }
 
@@ -332,7 +338,7 @@ judge_absence(CheckinRow *row)
 {
 	TimestampTz believed_at = TimestampTzPlusMilliseconds(row->sent_at, smartspace_checkin_settle_time_ms);
 
-	if (row->reason && strcmp(row->reason, "refused") == 0)
+	if (was_refused(row))
 		checkin_row_settle(row, "refused", "refused", row->message, NULL);
 	else if (believed_at > GetCurrentTimestamp())
 		checkin_row_wait_for_list(row);
@@ -351,13 +357,14 @@ judge_by_list(CheckinRow *row, const CheckinList *list)
 	const CheckinRecord *since = row->sending ? checkin_find_since(list, row->member, row->sent_at - CLOCK_SLACK) : NULL;
 	const CheckinRecord *current = checkin_find_current(list, row->member, GetCurrentTimestamp());
 
-	if (since && (row->reason == NULL || strcmp(row->reason, "refused") != 0))
+	if (since && !was_refused(row))
 		checkin_row_settle(row, "done", NULL, NULL, since);
 	else if (current)
 		checkin_row_settle(row, "already_in", NULL, NULL, current);
 	else if (checkin_is_unclear(list, row->member))
 		checkin_row_put_back(row, false, "bad_answer", "Cobot's list has a check-in of this member that cannot be read", 0);
-	else if (row->sending)
+	/* right after the request, absence says nothing */
+	else if (row->sending && (!row->look_again || was_refused(row)))
 		judge_absence(row);
 }
 

@@ -264,13 +264,14 @@ checkin_row_settle(CheckinRow *row, const char *state, const char *reason, const
 void
 checkin_row_note(CheckinRow *row, const char *reason, const char *message)
 {
-	QueryArg	args[] = {query_int64(row->id), query_text(reason), query_text(message)};
+	QueryArg	args[] = {query_int64(row->id), query_text(reason), query_text(message), settle_time()};
 
 	row->reason = reason;
 	row->message = message;
 	row->look_again = true;
-	query_run("UPDATE smartspace.cobot_checkin c SET reason = $2, message = $3 WHERE c.id = $1 AND c.state = 'sending'",
-			  lengthof(args), args);
+	query_run("UPDATE smartspace.cobot_checkin c SET reason = $2, message = $3,"
+			  " next_attempt_at = pg_catalog.clock_timestamp() + $4 * interval '1 millisecond'"
+			  " WHERE c.id = $1 AND c.state = 'sending'", lengthof(args), args);
 }
 
 void

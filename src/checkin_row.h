@@ -52,7 +52,10 @@ extern int	checkin_rows_mark(CheckinRow **rows, int count);
 extern void checkin_row_settle(CheckinRow *row, const char *state, const char *reason, const char *message,
 							   const CheckinRecord *record);
 
-/* It was sent, and what became of it is to be read. The texts must live as long as the row. */
+/*
+ * It was sent, and what became of it is to be read: now, and if that does not tell, once
+ * Cobot has had its time to list it. The texts must live as long as the row.
+ */
 extern void checkin_row_note(CheckinRow *row, const char *reason, const char *message);
 
 /* It waits until a list can be believed that does not have it. */
