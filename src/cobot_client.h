@@ -16,6 +16,7 @@
 #ifndef SMARTSPACE_COBOT_CLIENT_H
 #define SMARTSPACE_COBOT_CLIENT_H
 
+#include "cobot_rate.h"
 #include "cobot_record.h"
 #include "cobot_url.h"
 #include "http.h"
@@ -32,6 +33,7 @@ typedef enum CobotOutcome
 	COBOT_RATE_LIMITED,			/* 429 */
 	COBOT_SERVER_ERROR,			/* 5xx */
 	COBOT_REDIRECTED,			/* 3xx, never followed */
+	COBOT_NOT_MODIFIED,			/* 304 to request->if_none_match: what the caller has is still right */
 	COBOT_NOT_JSON,				/* HTML, garbage, truncated, invalid UTF-8, NUL, too deep */
 	COBOT_WRONG_SHAPE,			/* JSON, but not the array or object it should be */
 	COBOT_TOO_LARGE,
@@ -44,25 +46,6 @@ typedef enum CobotOutcome
 } CobotOutcome;
 
 #define COBOT_OUTCOME_COUNT (COBOT_LOCAL_FAILURE + 1)
-
-/* What Cobot counts requests by, for its rate limits; see cobot_rate.h. */
-typedef enum CobotEndpoint
-{
-	ENDPOINT_SPACE,
-	ENDPOINT_USER,
-	ENDPOINT_TOKEN,
-	ENDPOINT_PLANS,
-	ENDPOINT_MEMBERSHIPS,
-	ENDPOINT_MEMBERSHIP,
-	ENDPOINT_MEMBER_FIELDS,
-	ENDPOINT_CUSTOM_FIELDS,
-	ENDPOINT_FIELD_DEFINITIONS,
-	ENDPOINT_SUBSCRIPTIONS,
-	ENDPOINT_CHECK_INS,
-	ENDPOINT_WORK_SESSIONS
-} CobotEndpoint;
-
-#define COBOT_ENDPOINT_COUNT (ENDPOINT_WORK_SESSIONS + 1)
 
 typedef struct CobotClient
 {
@@ -102,7 +85,8 @@ extern void cobot_client_init(CobotClient *client, MemoryContext context,
 							  const char *subdomain, const char *token);
 
 /* Questions. Ids may be any text: they are percent-encoded. */
-extern CobotCall *cobot_ask_space(CobotClient *client); /* GET www /api/spaces/:subdomain, no token sent */
+/* GET www /api/spaces/:subdomain; anybody may ask, but without a token all would share one rate limit */
+extern CobotCall *cobot_ask_space(CobotClient *client);
 extern CobotCall *cobot_ask_user(CobotClient *client);	/* GET www /api/user */
 extern CobotCall *cobot_ask_token_scopes(CobotClient *client);	/* GET www /api/access_tokens/:token */
 extern CobotCall *cobot_ask_space_token(CobotClient *client, const char *space_id); /* POST, never retried */

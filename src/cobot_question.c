@@ -95,12 +95,9 @@ set_body(CobotCall *call, char *json)
 CobotCall *
 cobot_ask_space(CobotClient *client)
 {
-	CobotCall  *call = new_call(client, ENDPOINT_SPACE, "GET",
-								psprintf(COBOT_WWW "/api/spaces/%s", client->subdomain),
-								psprintf("the space \"%s\"", client->subdomain));
-
-	call->request->bearer = NULL;
-	return call;
+	return new_call(client, ENDPOINT_SPACE, "GET",
+					psprintf(COBOT_WWW "/api/spaces/%s", client->subdomain),
+					psprintf("the space \"%s\"", client->subdomain));
 }
 
 CobotCall *

@@ -8,7 +8,24 @@
 #ifndef SMARTSPACE_COBOT_RATE_H
 #define SMARTSPACE_COBOT_RATE_H
 
-#include "cobot_client.h"
+/* What Cobot counts requests by. */
+typedef enum CobotEndpoint
+{
+	ENDPOINT_SPACE,
+	ENDPOINT_USER,
+	ENDPOINT_TOKEN,
+	ENDPOINT_PLANS,
+	ENDPOINT_MEMBERSHIPS,
+	ENDPOINT_MEMBERSHIP,
+	ENDPOINT_MEMBER_FIELDS,
+	ENDPOINT_CUSTOM_FIELDS,
+	ENDPOINT_FIELD_DEFINITIONS,
+	ENDPOINT_SUBSCRIPTIONS,
+	ENDPOINT_CHECK_INS,
+	ENDPOINT_WORK_SESSIONS
+} CobotEndpoint;
+
+#define COBOT_ENDPOINT_COUNT (ENDPOINT_WORK_SESSIONS + 1)
 
 /*
  * May a request of this user leave now? 0: yes, and it is booked. Otherwise how many

@@ -15,6 +15,7 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -120,6 +121,54 @@ sync_job_recover(void)
 	query_run("UPDATE smartspace.cobot_sync_task SET due_at = pg_catalog.now() WHERE attempts = 1 AND due_at > pg_catalog.now()", 0, NULL);
 }
 
+/* ---- what has not changed since last time ---- */
+
+/*
+ * The entity tags of the answers that the mirror is made of: kept by the last run, if it
+ * was good, held nothing, and was asked with the same switches.
+ */
+static void
+load_etags(SyncQuestions *questions, const Integration *integration)
+{
+	QueryArg	args[] = {query_int64(integration->id), query_bool(integration->sync_individual_access)};
+	uint64		count;
+
+	count = query_run("SELECT e.kind, e.etag FROM smartspace.cobot_sync_task t,"
+					  " pg_catalog.unnest(t.etags) WITH ORDINALITY e (etag, kind) WHERE t.integration_id = $1"
+					  " AND t.etags_individual = $2 AND t.etags_run = (SELECT pg_catalog.max(r.id) FROM smartspace.cobot_sync_run r"
+					  "  WHERE r.integration_id = $1) AND NOT EXISTS (SELECT FROM smartspace.cobot_sync_change c"
+					  "  WHERE c.integration_id = $1 AND c.verdict IN ('held', 'released'))", lengthof(args), args);
+	for (uint64 i = 0; i < count; i++)
+	{
+		int64		kind = query_result_int64(i, 1) - 1;
+
+		if (kind < SYNC_SNAPSHOT_QUESTIONS)
+			questions->etag[kind] = MemoryContextStrdup(questions->context, query_result_text(i, 2));
+	}
+}
+
+/* The tags of this run's answers, as text[]; an SQL null if there are not all. */
+static QueryArg
+etags_of(const SyncRun *run)
+{
+	Datum		etags[SYNC_SNAPSHOT_QUESTIONS];
+	int			count = run->integration.sync_individual_access ? SYNC_SNAPSHOT_QUESTIONS : SYNC_ASK_SPACE + 1;
+	bool		good = strcmp(run->result, "ok") == 0 || strcmp(run->result, "ok_with_problems") == 0;
+
+	for (int i = 0; i < count && good; i++)
+	{
+		const CobotCall *call = sync_ask((SyncRun *) run, i, NULL);
+		const char *etag = run->questions->etag[i];
+
+		if (etag == NULL && call->outcome == COBOT_OK)
+			etag = call->request->etag;
+		good = etag && etag[0] != '\0';
+		if (good)
+			etags[i] = CStringGetTextDatum(etag);
+	}
+	return good ? query_value(TEXTARRAYOID, query_text_array(etags, count)) : (QueryArg) {.type = TEXTARRAYOID, .isnull = true};
+}
+
 /* ---- its steps ---- */
 
 /* The integration as it is now; false if it is not there, or cannot be asked, or is another space's meanwhile. */
@@ -155,13 +204,15 @@ new_run(const SyncJob *own, const Integration *integration)
 
 /* The run has come to its end: when is the next one? */
 static void
-settle_task(const Job *job, const SyncJob *own)
+settle_task(const Job *job, const SyncJob *own, const SyncRun *run)
 {
 	QueryArg	args[] = {
-		query_int64(job->integration), query_value(TIMESTAMPTZOID, TimestampTzGetDatum(own->started_at))
+		query_int64(job->integration), query_value(TIMESTAMPTZOID, TimestampTzGetDatum(own->started_at)),
+		etags_of(run), query_int64(run->id), query_bool(run->integration.sync_individual_access)
 	};
 
 	query_run("UPDATE smartspace.cobot_sync_task t SET attempts = 0, last_error = NULL,"
+			  " etags = $3, etags_run = $4, etags_individual = $5,"
 			  " requested_at = CASE WHEN t.requested_at > $2 THEN t.requested_at END,"
 			  " due_at = CASE WHEN t.requested_at > $2 THEN pg_catalog.clock_timestamp() ELSE"
 			  "  (SELECT r.next_at FROM smartspace.cobot_sync_run r WHERE r.integration_id = $1 AND r.next_at IS NOT NULL"
@@ -190,7 +241,7 @@ try_run(Job *job, SyncJob *own, const Integration *integration)
 		if (own->member.cobot_id)
 			webhook_settle_member(job->integration, &own->member, own->started_at);
 		else
-			settle_task(job, own);
+			settle_task(job, own, &run);
 		webhook_tidy(job->integration);
 		return;
 	}
@@ -240,7 +291,11 @@ step(Job *job)
 		return;
 	}
 	if (own->rounds == 0)
+	{
 		open_client(job, own, &integration);
+		if (own->member.cobot_id == NULL)
+			load_etags(&own->questions, &integration);
+	}
 	integration_wipe(&integration);
 	try_run(job, own, &integration);
 	job_commit();

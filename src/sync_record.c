@@ -22,6 +22,9 @@
 #define BACKOFF_FIRST_S 60.0
 #define BACKOFF_JITTER 0.25
 
+/* Of the interval: so far apart come those in the end that began together. */
+#define SPREAD 0.15
+
 /* The next run goes on with questions by id: a minute has room for 60 of them. */
 #define CONTINUE_AFTER_S 90.0
 
@@ -62,7 +65,7 @@ in_words(const SyncRun *run)
 	append_count(&text, run->members_changed_plan, "changed plan");
 	append_count(&text, changed, run->members_changed_plan > 0 ? "changed otherwise" : "changed");
 	if (text.len == 0)
-		appendStringInfoString(&text, "nothing changed");
+		appendStringInfoString(&text, run->unchanged ? "nothing changed, says Cobot" : "nothing changed");
 	append_count(&text, run->removals_held, run->removals_held == 1 ? "removal held" : "removals held");
 	if (grants->given + grants->changed + grants->taken > 0)
 	{
@@ -172,7 +175,7 @@ next_delay_s(const SyncRun *run, const SyncPlan *plan, double interval_s, int fa
 	}
 	if (plan->waiting > 0 && run->removals_held == 0)
 		return Min(CONTINUE_AFTER_S, interval_s);
-	return interval_s * (0.95 + 0.05 * chance);
+	return interval_s * (1 - SPREAD * chance);
 }
 
 /* Failures in a row, with this run; *interval_s is how often the integration is due. */
