@@ -112,6 +112,14 @@ extern CobotCall *cobot_ask_subscriptions(CobotClient *client);
 extern CobotCall *cobot_post_subscription(CobotClient *client, const char *event, const char *callback_url);
 extern CobotCall *cobot_delete_subscription(CobotClient *client, const char *cobot_id);
 
+/*
+ * Check-ins: today's of the whole space; those that began in a range of time; a new one
+ * for a member, never retried, whose answer may be empty. It can cost the member a pass.
+ */
+extern CobotCall *cobot_ask_check_ins(CobotClient *client);
+extern CobotCall *cobot_ask_work_sessions(CobotClient *client, const char *from, const char *to);
+extern CobotCall *cobot_post_work_session(CobotClient *client, const char *cobot_id);
+
 /* An attempt at a question, in a memory context of its own. For cobot_client.c and cobot_question.c alone. */
 extern HttpRequest *cobot_new_request(CobotClient *client, const char *method, const char *url);
 

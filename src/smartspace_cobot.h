@@ -36,5 +36,8 @@ extern int	smartspace_max_retries;
 extern int	smartspace_retry_wait_limit_s;
 extern int	smartspace_journal_retention_days;
 extern int	smartspace_run_retention_days;
+extern int	smartspace_checkin_wait_s;
+extern int	smartspace_checkin_settle_time_ms;
+extern int	smartspace_checkin_retention_days;
 
 #endif

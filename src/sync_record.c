@@ -353,9 +353,9 @@ sync_record(SyncRun *run, SyncPlan *plan, bool made_plan)
 {
 	QueryArg	arg = query_int64(run->integration.id);
 
-	/* whether it is stale is for those to say who look at it without a run */
+	/* whether it is stale, and how check-ins go, is for those to say who look at it without a run */
 	query_run("SELECT pg_catalog.count(*) FROM smartspace.cobot_problem p"
-			  " WHERE p.integration_id = $1 AND p.severity = 'problem' AND p.problem <> 'stale'", 1, &arg);
+			  " WHERE p.integration_id = $1 AND p.severity = 'problem' AND p.problem NOT IN ('stale', 'checkin_failed', 'checkin_unknown')", 1, &arg);
 	run->problems = query_result_int64(0, 1);
 	count_changes(run, plan);
 	if (run->result == NULL && plan->waiting > 0)
