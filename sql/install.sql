@@ -12,7 +12,7 @@ WHERE c.relnamespace = 'smartspace'::regnamespace AND c.relkind IN ('r', 'v') AN
 -- functions without a comment: none
 SELECT p.oid::regprocedure FROM pg_proc p
 WHERE p.pronamespace = 'smartspace'::regnamespace AND obj_description(p.oid, 'pg_proc') IS NULL;
--- functions that do not pin their search_path, except those that look at nothing: none
+-- functions that do not pin their search_path: they look at nothing, or their names are bound (BEGIN ATOMIC)
 SELECT p.oid::regprocedure FROM pg_proc p
 WHERE p.pronamespace = 'smartspace'::regnamespace AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (p.proconfig), false)
 ORDER BY 1;
