@@ -53,22 +53,36 @@ typedef struct SyncJob
 
 /* ---- which one ---- */
 
+/* What counts as now for an integration i: a fifth of its interval ahead at most. */
+#define NOW_AND_SLACK "pg_catalog.clock_timestamp() + LEAST($1 * interval '1 second', i.sync_interval / 5)"
+
+static int64 slack_s = 0;
+
+void
+sync_job_set_slack(int seconds)
+{
+	slack_s = seconds;
+}
+
 /*
  * One that somebody asked for comes first; of the others who has waited longest. Each
  * query walks along an index.
  */
 static const char *const due_queries[] = {
 	"SELECT t.integration_id FROM smartspace.cobot_sync_task t WHERE t.requested_at IS NOT NULL"
-	" AND t.due_at <= pg_catalog.clock_timestamp() ORDER BY t.requested_at LIMIT 1 FOR UPDATE SKIP LOCKED",
-	"SELECT t.integration_id FROM smartspace.cobot_sync_task t WHERE t.due_at <= pg_catalog.clock_timestamp()"
-	" ORDER BY t.due_at LIMIT 1 FOR UPDATE SKIP LOCKED"
+	" AND t.due_at <= pg_catalog.clock_timestamp() + $1 * interval '0' ORDER BY t.requested_at LIMIT 1 FOR UPDATE SKIP LOCKED",
+	"SELECT t.integration_id FROM smartspace.cobot_sync_task t JOIN smartspace.cobot_integration i ON i.id = t.integration_id"
+	" WHERE t.due_at <= pg_catalog.clock_timestamp() + $1 * interval '1 second' AND t.due_at <= " NOW_AND_SLACK
+	" ORDER BY t.due_at LIMIT 1 FOR UPDATE OF t SKIP LOCKED"
 };
 
 static bool
 find_due(int64 *integration)
 {
+	QueryArg	slack = query_int64(slack_s);
+
 	for (int i = 0; i < (int) lengthof(due_queries); i++)
-		if (query_run(due_queries[i], 0, NULL) > 0)
+		if (query_run(due_queries[i], 1, &slack) > 0)
 		{
 			*integration = query_result_int64(0, 1);
 			return true;
@@ -76,13 +90,15 @@ find_due(int64 *integration)
 	return false;
 }
 
-/* Not now, but then; an SQL expression. */
+/* Not now, but then; an SQL expression. Never so soon that it would be due again at once. */
 static void
 put_off(int64 integration, const char *due_at)
 {
-	QueryArg	arg = query_int64(integration);
+	QueryArg	args[] = {query_int64(slack_s), query_int64(integration)};
 
-	query_run(psprintf("UPDATE smartspace.cobot_sync_task SET due_at = %s WHERE integration_id = $1", due_at), 1, &arg);
+	query_run(psprintf("UPDATE smartspace.cobot_sync_task t SET due_at = GREATEST(%s, " NOW_AND_SLACK " + interval '1 second')"
+					   " FROM smartspace.cobot_integration i WHERE i.id = t.integration_id AND t.integration_id = $2", due_at),
+			  lengthof(args), args);
 }
 
 /*
@@ -92,15 +108,18 @@ put_off(int64 integration, const char *due_at)
 static bool
 must_wait(int64 integration)
 {
-	QueryArg	arg = query_int64(integration);
+	QueryArg	args[] = {query_int64(slack_s), query_int64(integration)};
 
-	query_run("UPDATE smartspace.cobot_sync_task t SET due_at = w.until FROM (SELECT GREATEST("
+	query_run("UPDATE smartspace.cobot_sync_task t SET due_at = u.until FROM (SELECT"
 			  "  CASE WHEN k.requested_at IS NULL THEN (SELECT LEAST(r.next_at, r.finished_at + i.sync_interval) FROM smartspace.cobot_sync_run r"
-			  "   WHERE r.integration_id = $1 AND r.next_at IS NOT NULL ORDER BY r.id DESC LIMIT 1) END,"
+			  "   WHERE r.integration_id = $2 AND r.next_at IS NOT NULL ORDER BY r.id DESC LIMIT 1) END AS due,"
 			  "  (SELECT pg_catalog.max(r.not_before) FROM smartspace.cobot_sync_run r"
-			  "   WHERE r.integration_id = $1 AND r.kind <> 'member' AND r.not_before > pg_catalog.clock_timestamp())) AS until"
-			  "  FROM smartspace.cobot_sync_task k JOIN smartspace.cobot_integration i ON i.id = k.integration_id WHERE k.integration_id = $1) w"
-			  " WHERE t.integration_id = $1 AND w.until > pg_catalog.clock_timestamp()", 1, &arg);
+			  "   WHERE r.integration_id = $2 AND r.kind <> 'member' AND r.not_before > pg_catalog.clock_timestamp()) AS not_before,"
+			  "  " NOW_AND_SLACK " AS now_and_slack"
+			  "  FROM smartspace.cobot_sync_task k JOIN smartspace.cobot_integration i ON i.id = k.integration_id WHERE k.integration_id = $2) w"
+			  " CROSS JOIN LATERAL (SELECT CASE WHEN w.not_before IS NOT NULL OR w.due > w.now_and_slack"
+			  "  THEN GREATEST(w.not_before, w.due, w.now_and_slack + interval '1 second') END) u (until)"
+			  " WHERE t.integration_id = $2 AND u.until IS NOT NULL", lengthof(args), args);
 	return SPI_processed > 0;
 }
 
@@ -158,10 +177,8 @@ etags_of(const SyncRun *run)
 	for (int i = 0; i < count && good; i++)
 	{
 		const CobotCall *call = sync_ask((SyncRun *) run, i, NULL);
-		const char *etag = run->questions->etag[i];
+		const char *etag = call->outcome == COBOT_OK ? call->request->etag : run->questions->etag[i];
 
-		if (etag == NULL && call->outcome == COBOT_OK)
-			etag = call->request->etag;
 		good = etag && etag[0] != '\0';
 		if (good)
 			etags[i] = CStringGetTextDatum(etag);
@@ -284,9 +301,9 @@ step(Job *job)
 		return;
 	if (!load(job, &integration))
 	{
-		/* another token is to be tried at once; what cannot be asked waits until that changes */
+		/* another token is to be tried soon; what cannot be asked waits until that changes */
 		if (!own->is_hint)
-			put_off(job->integration, own->rounds > 0 ? "pg_catalog.now()" : "'infinity'");
+			put_off(job->integration, own->rounds > 0 ? "pg_catalog.clock_timestamp()" : "'infinity'");
 		job_commit();
 		return;
 	}

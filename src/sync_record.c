@@ -142,7 +142,7 @@ sync_must_wait(SyncRun *run)
 	return true;
 }
 
-/* Reasons that mean Cobot could not be asked, or gave no usable answer. */
+/* An error, or a reason that means Cobot could not be asked or gave no usable answer. */
 static bool
 is_failure(const SyncRun *run)
 {
@@ -153,7 +153,7 @@ is_failure(const SyncRun *run)
 	for (int i = 0; run->reason && i < (int) lengthof(reasons); i++)
 		if (strcmp(run->reason, reasons[i]) == 0)
 			return true;
-	return false;
+	return strcmp(run->result, "failed") == 0;
 }
 
 /*

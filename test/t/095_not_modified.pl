@@ -23,9 +23,10 @@ sub next_run
 	my ($before) = $t->sql('SELECT coalesce(max(id), 0) FROM smartspace.cobot_sync_run');
 
 	$cobot->clear_log;
+	# as another user's, so that the rate limit of a minute is out of the way
+	$t->sql("UPDATE smartspace.cobot_integration SET connected_by = 'user-$before'");
 	$t->sql("SELECT smartspace.cobot_request_sync($space)");
 	$t->wait_until(sub { $t->sql("SELECT count(*) FROM smartspace.cobot_sync_run WHERE id > $before") }, 'a run of the worker');
-	$t->wait_until(sub { $t->sql('SELECT count(*) FROM smartspace.cobot_sync_progress') == 0 }, 'its end');
 	return {
 		%{ $t->row("SELECT * FROM smartspace.cobot_sync_run WHERE id > $before") },
 		asked => join(', ', map { "$_->{path} $_->{status}" } sort { $a->{path} cmp $b->{path} || $a->{n} <=> $b->{n} } $cobot->log)
@@ -41,8 +42,8 @@ like($run->{message}, qr/^nothing changed, says Cobot; 5 requests/, 'the run say
 is("$run->{result} $run->{members_seen}", 'ok_with_problems 30', '... and is a good one, of as many members as before');
 is($t->sql("SELECT freshness FROM smartspace.cobot_status"), 'fresh', 'the integration is fresh by it');
 
-my ($member) = map { $_->{id} } @{ $cobot->members('demo-space') };
-$cobot->patch_member('demo-space', $member, { name => 'Grace Hopper' });
+my @members = map { $_->{cobot_id} } $t->rows('SELECT cobot_id FROM smartspace.cobot_membership WHERE departed_at IS NULL ORDER BY id');
+$cobot->patch_member('demo-space', $members[0], name => 'Grace Hopper');
 $run = next_run();
 like($run->{asked}, qr{^/api/custom_fields 304, /api/custom_fields 200, /api/memberships 200, /api/plans 304, /api/plans 200,}, 'where one list has changed, the others are asked for again in full');
 is($run->{members_changed}, 1, 'the change is taken');
@@ -58,7 +59,7 @@ is(next_run()->{asked}, join(', ', map { "$_ 200" } sort grep { !/custom/ } @lis
 is(next_run()->{asked}, join(', ', map { "$_ 304" } sort grep { !/custom/ } @lists), 'and new ones are kept');
 
 # a run that took nothing is no ground to say that nothing has changed
-$cobot->delete_member('demo-space', $_->{id}) foreach @{ $cobot->members('demo-space') }[ 0 .. 9 ];
+$cobot->delete_member('demo-space', $_) foreach @members[ 0 .. 9 ];
 is(next_run()->{result}, 'held', 'ten of thirty are gone, which is held');
 like(next_run()->{asked}, qr{/api/memberships 200}, 'while something is held, nothing is taken for unchanged');
 
