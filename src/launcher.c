@@ -174,17 +174,29 @@ failed_delay_ms(int failures)
 	return Min(delay_ms, FAILED_LIMIT_MS);
 }
 
-/* The worker of a database has ended, or never began. */
+/* Has the worker of a database ended, or never begun? An earlier launcher may have started it: then there is no handle. */
+static bool
+has_stopped(int place)
+{
+	pid_t		pid;
+
+	if (own[place].handle == NULL)
+		return shared->database[place].worker_pid == 0;
+	if (GetBackgroundWorkerPid(own[place].handle, &pid) != BGWH_STOPPED)
+		return false;
+	pfree(own[place].handle);
+	own[place].handle = NULL;
+	return true;
+}
+
 static void
 reap(int place, TimestampTz now)
 {
 	SharedDatabase *database = &shared->database[place];
-	pid_t		pid;
 
-	if (own[place].handle == NULL || GetBackgroundWorkerPid(own[place].handle, &pid) != BGWH_STOPPED)
+	if (!database->started || !has_stopped(place))
 		return;
-	pfree(own[place].handle);
-	own[place].handle = NULL;
+	database->started = false;
 	if (database->failed)
 	{
 		database->failures++;
@@ -212,7 +224,7 @@ start(int place)
 	{
 		own[place].handle = NULL;
 		shared_lock();
-		shared->database[place].failed = false;
+		shared->database[place].started = false;
 		shared->database[place].woken = true;
 		shared_unlock();
 	}
@@ -266,7 +278,7 @@ find_due(int *due_places, long *sleep_ms)
 		else if (workers + count < smartspace_max_workers)
 		{
 			/* failed until it says otherwise */
-			database->failed = true;
+			database->started = database->failed = true;
 			database->woken = false;
 			database->next_due = DT_NOEND;
 			due_places[count++] = i;
