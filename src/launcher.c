@@ -96,6 +96,30 @@ launcher_check_databases(char **newval, void **extra, GucSource source)
 	return valid;
 }
 
+static bool
+is_member(List *names, const char *name)
+{
+	ListCell   *cell;
+
+	foreach(cell, names)
+		if (strcmp(lfirst(cell), name) == 0)
+			return true;
+	return false;
+}
+
+bool
+launcher_names(const char *database)
+{
+	char	   *raw;
+	bool		valid;
+	List	   *names = read_databases(smartspace_databases, &raw, &valid);
+	bool		named = is_member(names, database);
+
+	list_free(names);
+	pfree(raw);
+	return named;
+}
+
 static int
 find_database(const char *name)
 {
@@ -133,14 +157,8 @@ follow_setting(void)
 
 	shared_lock();
 	for (int i = shared->database_count - 1; i >= 0; i--)
-	{
-		bool		named = false;
-
-		foreach(cell, names)
-			named |= strcmp(lfirst(cell), shared->database[i].name) == 0;
-		if (!named && shared->database[i].worker_pid == 0 && own[i].handle == NULL)
+		if (!is_member(names, shared->database[i].name) && shared->database[i].worker_pid == 0 && own[i].handle == NULL)
 			forget_database(i);
-	}
 	foreach(cell, names)
 	{
 		const char *name = lfirst(cell);
