@@ -20,6 +20,7 @@
 #include "common/pg_prng.h"
 #include "libpq/pqsignal.h"
 #include "miscadmin.h"
+#include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
@@ -345,7 +346,13 @@ launcher_main(Datum arg)
 	(void) arg;
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
+	pqsignal(SIGINT, SIG_IGN);	/* there is nothing to cancel */
 	BackgroundWorkerUnblockSignals();
+
+	/* to no database; without it pg_stat_activity does not know the launcher */
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	pgstat_report_appname("smartspace_cobot");
+	pgstat_report_activity(STATE_IDLE, NULL);
 
 	handle_context = AllocSetContextCreate(TopMemoryContext, "smartspace_cobot workers", ALLOCSET_DEFAULT_SIZES);
 
@@ -383,7 +390,7 @@ void
 launcher_register(void)
 {
 	BackgroundWorker worker = {
-		.bgw_flags = BGWORKER_SHMEM_ACCESS,
+		.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION,
 		.bgw_start_time = BgWorkerStart_RecoveryFinished,
 		.bgw_restart_time = RESTART_S
 	};
