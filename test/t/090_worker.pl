@@ -85,13 +85,13 @@ ok($t->sql("SELECT n_tup_ins FROM pg_stat_all_tables WHERE relid = 'smartspace.c
 # --- a shorter interval counts from the last run ---
 $t->wait_for_no_worker;
 $before = $t->last_run($space)->{id};
-$t->sql("UPDATE smartspace.cobot_integration SET sync_interval = '1 hour' WHERE id = $space");
+$t->sql("UPDATE smartspace.cobot_integration SET sync_interval = '10 min' WHERE id = $space");
 $t->wait_for_worker;
 $t->wait_for_no_worker;
 is($t->last_run($space)->{id}, $before, 'an interval that is not over yet makes nothing due');
-cmp_ok($t->task($space)->{due_in_s}, '<=', 3600, '... but sooner');
-$t->sql("UPDATE smartspace.cobot_sync_run SET finished_at = finished_at - interval '20 min', started_at = started_at - interval '20 min' WHERE integration_id = $space;"
-	  . "UPDATE smartspace.cobot_integration SET sync_interval = '15 min' WHERE id = $space");
+cmp_ok($t->task($space)->{due_in_s}, '<=', 600, '... but sooner');
+$t->sql("UPDATE smartspace.cobot_sync_run SET finished_at = finished_at - interval '7 min', started_at = started_at - interval '7 min' WHERE integration_id = $space;"
+	  . "UPDATE smartspace.cobot_integration SET sync_interval = '5 min' WHERE id = $space");
 is($t->wait_for_run($space, $before)->{run_by}, 'worker', 'one that is over is seen to at once');
 
 # --- paused ---
@@ -123,7 +123,7 @@ is($t->wait_for_run($space, $before)->{run_by}, 'worker', 'arming it here synchr
 
 # --- disconnected, and connected again ---
 $before = $t->last_run($space)->{id};
-$t->sql("SELECT smartspace.cobot_disconnect($space)");
+$t->sql("UPDATE smartspace.cobot_integration SET state = 'disconnected' WHERE id = $space");
 $t->wait_for_no_worker;
 $cobot->clear_log;
 $t->sql("UPDATE smartspace.cobot_sync_task SET due_at = now(), requested_at = now() WHERE integration_id = $space; SELECT smartspace.cobot_wake_worker()");
@@ -142,9 +142,12 @@ like($t->sql("SELECT smartspace.cobot_webhook($space, 'updated_membership_detail
 	qr/^pending: /, 'a hint of a webhook that cannot be followed is left');
 $cobot->patch_member('demo-space', $anna, name => 'Anna of the hint');
 $t->wait_for_worker;
-$t->sql("UPDATE smartspace.cobot_webhook_fetch SET started_at = started_at - interval '57 s'");
+pass('... to the worker');
 $t->wait_for_no_worker;
 $cobot->clear_log;
+$t->sql("UPDATE smartspace.cobot_webhook_fetch SET started_at = started_at - interval '56 s'; SELECT smartspace.cobot_wake_worker()");
+$t->wait_for_no_worker if $t->worker;
+is(scalar($cobot->log), 0, '... which waits until it is due, a minute after a failure');
 $cobot->fault(match => { path => "/api/memberships/$anna" }, delay_ms => 500);
 my @during;
 $t->wait_until(sub {
