@@ -12,7 +12,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-my $t = CobotWorker->new(spaces => 2, members => 30, linger => 3);
+my $t = CobotWorker->new(spaces => 2, members => 30, linger => 3, conf => "wal_level = replica\nmax_wal_senders = 2\n");
 my $cobot = $t->cobot;
 my $space = $t->connect_space('space-0001');
 my $other = $t->connect_space('space-0002');
