@@ -138,9 +138,39 @@ claim(int64 integration)
 			  " FROM smartspace.cobot_integration i WHERE i.id = t.integration_id AND t.integration_id = $1", 1, &arg);
 }
 
+/* Whose rate limits count, in the current context. */
+static char *
+rate_user(const char *connected_by, const char *subdomain)
+{
+	return pstrdup(connected_by ? connected_by : subdomain);
+}
+
+/* Cobot counts on when a worker leaves and another one comes: what runs of the last minute have asked for. */
+static void
+note_requests(void)
+{
+	static const CobotEndpoint endpoints[] = {
+		ENDPOINT_MEMBERSHIPS, ENDPOINT_PLANS, ENDPOINT_SPACE, ENDPOINT_FIELD_DEFINITIONS, ENDPOINT_CUSTOM_FIELDS
+	};
+
+	query_run("SELECT i.connected_by, i.subdomain, (EXTRACT(epoch FROM pg_catalog.clock_timestamp() - r.started_at) * 1000)::bigint"
+			  " FROM smartspace.cobot_sync_run r JOIN smartspace.cobot_integration i ON i.id = r.integration_id"
+			  " WHERE r.id > (SELECT pg_catalog.max(m.id) FROM smartspace.cobot_sync_run m) - 1000"
+			  " AND r.started_at > pg_catalog.clock_timestamp() - interval '1 minute' AND r.requests > 0 AND r.kind IN ('sync', 'release')"
+			  " ORDER BY r.started_at", 0, NULL);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		char	   *user = rate_user(query_result_text(i, 1), query_result_text(i, 2));
+
+		for (int j = 0; j < (int) lengthof(endpoints); j++)
+			cobot_note_request(user, endpoints[j], (double) query_result_int64(i, 3));
+	}
+}
+
 void
 sync_job_recover(void)
 {
+	note_requests();
 	query_run("UPDATE smartspace.cobot_sync_task SET due_at = pg_catalog.now() WHERE attempts = 1 AND due_at > pg_catalog.now()", 0, NULL);
 }
 
@@ -278,8 +308,7 @@ open_client(Job *job, SyncJob *own, const Integration *integration)
 	CobotClient *client = &own->questions.client;
 
 	integration_open_client(integration, client, job->context);
-	client->user = MemoryContextStrdup(job->context,
-									   integration->connected_by ? integration->connected_by : integration->subdomain);
+	client->user = MemoryContextStrdup(job->context, rate_user(integration->connected_by, integration->subdomain));
 	client->urgent = own->is_hint;
 }
 
