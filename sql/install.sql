@@ -18,7 +18,7 @@ WHERE p.pronamespace = 'smartspace'::regnamespace AND NOT coalesce('search_path=
 ORDER BY 1;
 -- SECURITY DEFINER: those that read tokens or write what others may not
 SELECT p.oid::regprocedure FROM pg_proc p
-WHERE p.pronamespace = 'smartspace'::regnamespace AND p.prosecdef ORDER BY p.proname;
+WHERE p.pronamespace = 'smartspace'::regnamespace AND p.prosecdef ORDER BY p.oid::regprocedure::text COLLATE "C";
 
 -- dumped: what people entered and what cannot be fetched again, each table with its sequence
 SELECT unnest(extconfig)::regclass AS dumped FROM pg_extension WHERE extname = 'smartspace_cobot' ORDER BY 1;

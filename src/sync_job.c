@@ -102,23 +102,27 @@ put_off(int64 integration, const char *due_at)
 }
 
 /*
- * A synchronisation by hand counts as well, and so does Cobot's wish to be left alone. A
- * shorter interval counts from the last run on. True if it has to wait.
+ * A synchronisation by hand counts as well, also for who asked for one before it began,
+ * and so does Cobot's wish to be left alone. A shorter interval counts from the last run
+ * on. True if it has to wait.
  */
 static bool
 must_wait(int64 integration)
 {
 	QueryArg	args[] = {query_int64(slack_s), query_int64(integration)};
 
-	query_run("UPDATE smartspace.cobot_sync_task t SET due_at = u.until FROM (SELECT"
-			  "  CASE WHEN k.requested_at IS NULL THEN (SELECT LEAST(r.next_at, r.finished_at + i.sync_interval) FROM smartspace.cobot_sync_run r"
-			  "   WHERE r.integration_id = $2 AND r.next_at IS NOT NULL ORDER BY r.id DESC LIMIT 1) END AS due,"
-			  "  (SELECT pg_catalog.max(r.not_before) FROM smartspace.cobot_sync_run r"
-			  "   WHERE r.integration_id = $2 AND r.kind <> 'member' AND r.not_before > pg_catalog.clock_timestamp()) AS not_before,"
-			  "  " NOW_AND_SLACK " AS now_and_slack"
-			  "  FROM smartspace.cobot_sync_task k JOIN smartspace.cobot_integration i ON i.id = k.integration_id WHERE k.integration_id = $2) w"
-			  " CROSS JOIN LATERAL (SELECT CASE WHEN w.not_before IS NOT NULL OR w.due > w.now_and_slack"
-			  "  THEN GREATEST(w.not_before, w.due, w.now_and_slack + interval '1 second') END) u (until)"
+	query_run("UPDATE smartspace.cobot_sync_task t SET due_at = u.until, requested_at = CASE WHEN w.is_requested THEN t.requested_at END"
+			  " FROM (SELECT k.requested_at IS NOT NULL AND (last.id IS NULL OR k.requested_at >= last.started_at) AS is_requested,"
+			  "   LEAST(last.next_at, last.finished_at + i.sync_interval) AS due,"
+			  "   (SELECT pg_catalog.max(r.not_before) FROM smartspace.cobot_sync_run r"
+			  "    WHERE r.integration_id = $2 AND r.kind <> 'member' AND r.not_before > pg_catalog.clock_timestamp()) AS not_before,"
+			  "   " NOW_AND_SLACK " AS now_and_slack"
+			  "   FROM smartspace.cobot_sync_task k JOIN smartspace.cobot_integration i ON i.id = k.integration_id"
+			  "    LEFT JOIN LATERAL (SELECT r.* FROM smartspace.cobot_sync_run r WHERE r.integration_id = $2 AND r.next_at IS NOT NULL"
+			  "     ORDER BY r.id DESC LIMIT 1) last ON true"
+			  "   WHERE k.integration_id = $2) w"
+			  "  CROSS JOIN LATERAL (SELECT CASE WHEN w.not_before IS NOT NULL OR (NOT w.is_requested AND w.due > w.now_and_slack)"
+			  "   THEN GREATEST(w.not_before, CASE WHEN NOT w.is_requested THEN w.due END, w.now_and_slack + interval '1 second') END) u (until)"
 			  " WHERE t.integration_id = $2 AND u.until IS NOT NULL", lengthof(args), args);
 	return SPI_processed > 0;
 }

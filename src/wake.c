@@ -21,10 +21,9 @@ PG_FUNCTION_INFO_V1(wake_worker);
 static bool registered = false;
 static bool wanted = false;
 
-/*
- * A database that no worker has been in yet is known by name alone, and this is no place
- * to look names up: all such ones are looked at then.
- */
+/* Of this database, found while the transaction could still look; an oid would not outlive DROP and CREATE DATABASE. */
+static char database_name[NAMEDATALEN];
+
 static void
 wake_now(void)
 {
@@ -33,7 +32,7 @@ wake_now(void)
 	{
 		SharedDatabase *database = &shared->database[i];
 
-		if (database->oid != MyDatabaseId && OidIsValid(database->oid))
+		if (strcmp(database->name, database_name) != 0)
 			continue;
 		database->woken = true;
 		if (database->worker_pid != 0)
@@ -65,14 +64,25 @@ at_end_of_transaction(XactEvent event, void *arg pg_attribute_unused())
 	}
 }
 
+static void
+learn_name(void)
+{
+	char	   *name = get_database_name(MyDatabaseId);
+
+	strlcpy(database_name, name ? name : "", sizeof(database_name));
+	if (name)
+		pfree(name);
+}
+
 void
 wake_at_commit(void)
 {
-	if (shared == NULL)
+	if (shared == NULL || wanted)
 		return;
 	if (!registered)
 		RegisterXactCallback(at_end_of_transaction, NULL);
 	registered = true;
+	learn_name();
 	wanted = true;
 }
 
@@ -80,15 +90,13 @@ bool
 wake_has_worker(void)
 {
 	bool		found = false;
-	char	   *name;
 
 	if (shared == NULL)
 		return false;
-	name = get_database_name(MyDatabaseId);
+	learn_name();
 	shared_lock();
 	for (int i = 0; i < shared->database_count && shared->launcher_pid != 0; i++)
-		found |= shared->database[i].oid == MyDatabaseId ||
-			(!OidIsValid(shared->database[i].oid) && name && strcmp(shared->database[i].name, name) == 0);
+		found |= strcmp(shared->database[i].name, database_name) == 0;
 	shared_unlock();
 	return found;
 }
