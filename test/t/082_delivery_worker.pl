@@ -79,6 +79,16 @@ subtest 'many who deliver' => sub {
 	$_->quit foreach @sessions;
 };
 
+subtest 'somebody waits while somebody else delivers' => sub {
+	my ($slow, $member) = splice @members, 0, 2;
+
+	$cobot->fault(match => { method => 'POST', path => "/api/memberships/$slow->{cobot_id}/work_sessions" }, delay_ms => 1000);
+	$t->sql(entry($slow));
+	$t->wait_until(sub { posts($slow) == 1 }, 'the request');
+	is($t->sql("SELECT state FROM smartspace.cobot_checkin($member->{id}, wait => true)"), 'done', 'the outcome is waited for');
+	is(posts($member), 1, 'one request');
+};
+
 subtest 'a crash in the middle of a request' => sub {
 	my ($carried_out, $lost) = splice @members, 0, 2;
 
