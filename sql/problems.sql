@@ -62,9 +62,9 @@ SELECT member, user_group, source, valid_from, valid_until FROM access_now;
 SELECT name, state, members, with_access, problems FROM cobot_status;
 
 \echo scopes that are missing
-SELECT * FROM cobot_missing_scope(ARRAY['read_plans'], false);
-SELECT * FROM cobot_missing_scope(ARRAY['read', 'write'], true);
-SELECT scope FROM cobot_missing_scope(ARRAY['read_memberships', 'read_user'], true);
+SELECT * FROM cobot_missing_scope(ARRAY['read_plans'], false, false);
+SELECT * FROM cobot_missing_scope(ARRAY['read', 'write'], true, true);
+SELECT scope FROM cobot_missing_scope(ARRAY['read_memberships', 'read_user'], true, true);
 
 \echo identifiers that no field could ever name are refused
 \set VERBOSITY terse

@@ -14,7 +14,6 @@
 #include "utils/memutils.h"
 
 #include "cobot_client.h"
-#include "cobot_rate.h"
 #include "smartspace_cobot.h"
 
 #define BACKOFF_FIRST_MS 250
@@ -74,10 +73,12 @@ outcome_of_failure(HttpFailure failure)
 }
 
 static CobotOutcome
-outcome_of_status(long status)
+outcome_of_status(const HttpRequest *request)
 {
-	switch (status)
+	switch (request->status)
 	{
+		case 304:
+			return request->if_none_match ? COBOT_NOT_MODIFIED : COBOT_REDIRECTED;
 		case 401:
 			return COBOT_UNAUTHORIZED;
 		case 402:
@@ -89,7 +90,7 @@ outcome_of_status(long status)
 		case 429:
 			return COBOT_RATE_LIMITED;
 	}
-	switch (status / 100)
+	switch (request->status / 100)
 	{
 		case 2:
 			return COBOT_OK;
@@ -171,7 +172,7 @@ settle(CobotCall *call)
 	call->outcome = outcome_of_failure(request->failure);
 	/* the body of an error answer is not used, so its size does not matter */
 	if (call->outcome == COBOT_OK || (call->outcome == COBOT_TOO_LARGE && request->status >= 300))
-		call->outcome = outcome_of_status(request->status);
+		call->outcome = outcome_of_status(request);
 	if (call->outcome == COBOT_OK)
 		call->outcome = outcome_of_body(call);
 	if (call->outcome == COBOT_RATE_LIMITED ||
@@ -230,13 +231,23 @@ retry_delay_ms(const CobotCall *call)
 	}
 }
 
-/* Puts the next attempt on the wire, or off until the rate limits allow it. */
+/*
+ * Puts the next attempt on the wire, or off until the rate limits allow it. A write is
+ * never put off: what it was decided by would be old then.
+ */
 static void
 start_attempt(CobotCall *call)
 {
 	CobotClient *client = call->client;
 	double		wait_ms = client->user ? cobot_rate_reserve(client->user, call->endpoint, now_ms()) : 0;
 
+	if (wait_ms > 0 && !call->is_read)
+	{
+		call->outcome = COBOT_RATE_LIMITED;
+		call->retry_after_s = (int) (wait_ms / 1000) + 1;
+		call->settled = true;
+		return;
+	}
 	if (wait_ms > 0)
 	{
 		call->due_ms = now_ms() + wait_ms;
@@ -257,8 +268,15 @@ renew_request(CobotCall *call)
 	HttpRequest *request = cobot_new_request(call->client, failed->method, failed->url);
 
 	request->bearer = failed->bearer;
+	request->if_none_match = failed->if_none_match;
 	call->request = request;
 	MemoryContextDelete(GetMemoryChunkContext(failed));
+}
+
+void
+cobot_note_request(const char *user, CobotEndpoint endpoint, double age_ms)
+{
+	cobot_rate_note(user, endpoint, now_ms() - age_ms);
 }
 
 void

@@ -16,6 +16,7 @@
 #ifndef SMARTSPACE_COBOT_CLIENT_H
 #define SMARTSPACE_COBOT_CLIENT_H
 
+#include "cobot_rate.h"
 #include "cobot_record.h"
 #include "cobot_url.h"
 #include "http.h"
@@ -32,6 +33,7 @@ typedef enum CobotOutcome
 	COBOT_RATE_LIMITED,			/* 429 */
 	COBOT_SERVER_ERROR,			/* 5xx */
 	COBOT_REDIRECTED,			/* 3xx, never followed */
+	COBOT_NOT_MODIFIED,			/* 304 to request->if_none_match: what the caller has is still right */
 	COBOT_NOT_JSON,				/* HTML, garbage, truncated, invalid UTF-8, NUL, too deep */
 	COBOT_WRONG_SHAPE,			/* JSON, but not the array or object it should be */
 	COBOT_TOO_LARGE,
@@ -44,25 +46,6 @@ typedef enum CobotOutcome
 } CobotOutcome;
 
 #define COBOT_OUTCOME_COUNT (COBOT_LOCAL_FAILURE + 1)
-
-/* What Cobot counts requests by, for its rate limits; see cobot_rate.h. */
-typedef enum CobotEndpoint
-{
-	ENDPOINT_SPACE,
-	ENDPOINT_USER,
-	ENDPOINT_TOKEN,
-	ENDPOINT_PLANS,
-	ENDPOINT_MEMBERSHIPS,
-	ENDPOINT_MEMBERSHIP,
-	ENDPOINT_MEMBER_FIELDS,
-	ENDPOINT_CUSTOM_FIELDS,
-	ENDPOINT_FIELD_DEFINITIONS,
-	ENDPOINT_SUBSCRIPTIONS,
-	ENDPOINT_CHECK_INS,
-	ENDPOINT_WORK_SESSIONS
-} CobotEndpoint;
-
-#define COBOT_ENDPOINT_COUNT (ENDPOINT_WORK_SESSIONS + 1)
 
 typedef struct CobotClient
 {
@@ -102,7 +85,8 @@ extern void cobot_client_init(CobotClient *client, MemoryContext context,
 							  const char *subdomain, const char *token);
 
 /* Questions. Ids may be any text: they are percent-encoded. */
-extern CobotCall *cobot_ask_space(CobotClient *client); /* GET www /api/spaces/:subdomain, no token sent */
+/* GET www /api/spaces/:subdomain; anybody may ask, but without a token all would share one rate limit */
+extern CobotCall *cobot_ask_space(CobotClient *client);
 extern CobotCall *cobot_ask_user(CobotClient *client);	/* GET www /api/user */
 extern CobotCall *cobot_ask_token_scopes(CobotClient *client);	/* GET www /api/access_tokens/:token */
 extern CobotCall *cobot_ask_space_token(CobotClient *client, const char *space_id); /* POST, never retried */
@@ -128,11 +112,20 @@ extern CobotCall *cobot_ask_subscriptions(CobotClient *client);
 extern CobotCall *cobot_post_subscription(CobotClient *client, const char *event, const char *callback_url);
 extern CobotCall *cobot_delete_subscription(CobotClient *client, const char *cobot_id);
 
+/*
+ * Check-ins: today's of the whole space; those that began in a range of time; a new one
+ * for a member, never retried, whose answer may be empty. It can cost the member a pass.
+ */
+extern CobotCall *cobot_ask_check_ins(CobotClient *client);
+extern CobotCall *cobot_ask_work_sessions(CobotClient *client, const char *from, const char *to);
+extern CobotCall *cobot_post_work_session(CobotClient *client, const char *cobot_id);
+
 /* An attempt at a question, in a memory context of its own. For cobot_client.c and cobot_question.c alone. */
 extern HttpRequest *cobot_new_request(CobotClient *client, const char *method, const char *url);
 
 /*
- * Sends a call, or plans it for when the rate limits of the client's user allow it.
+ * Sends a call, or plans it for when the rate limits of the client's user allow it; a
+ * write that they do not allow ends at once in COBOT_RATE_LIMITED, with nothing sent.
  * Reads that end in 5xx, a refused or broken connection, or DNS failure are tried
  * again up to smartspace_cobot.max_retries times with exponential back-off and
  * jitter; 429 is tried again only if its Retry-After is at most
@@ -149,6 +142,9 @@ extern bool cobot_advance(CobotCall *call);
 
 /* How long http_wait() may sleep before one of the calls wants cobot_advance(); -1: until an answer comes. */
 extern long cobot_wait_ms(CobotCall *const *calls, int count);
+
+/* A request that somebody else sent so long ago, for the rate limits. Older ones first. */
+extern void cobot_note_request(const char *user, CobotEndpoint endpoint, double age_ms);
 
 /* Starts the calls and waits for all of them. Interruptible. The second calls a function now and then meanwhile. */
 extern void cobot_perform(CobotCall **calls, int count);

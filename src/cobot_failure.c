@@ -74,6 +74,10 @@ static const OutcomeWords outcome_words[] = {
 		"Cobot redirects to another address",
 		"Check the subdomain: the space may have been renamed. Redirects are never followed, as the token would go along."
 	},
+	[COBOT_NOT_MODIFIED] = {
+		"not_modified", "", ERRCODE_SUCCESSFUL_COMPLETION,
+		"it has not changed", "There is nothing to do."
+	},
 	[COBOT_NOT_JSON] = {
 		"not_json", "bad_answer", ERRCODE_PROTOCOL_VIOLATION,
 		"the answer is not valid JSON",

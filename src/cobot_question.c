@@ -95,12 +95,9 @@ set_body(CobotCall *call, char *json)
 CobotCall *
 cobot_ask_space(CobotClient *client)
 {
-	CobotCall  *call = new_call(client, ENDPOINT_SPACE, "GET",
-								psprintf(COBOT_WWW "/api/spaces/%s", client->subdomain),
-								psprintf("the space \"%s\"", client->subdomain));
-
-	call->request->bearer = NULL;
-	return call;
+	return new_call(client, ENDPOINT_SPACE, "GET",
+					psprintf(COBOT_WWW "/api/spaces/%s", client->subdomain),
+					psprintf("the space \"%s\"", client->subdomain));
 }
 
 CobotCall *
@@ -248,6 +245,42 @@ cobot_delete_subscription(CobotClient *client, const char *cobot_id)
 								psprintf("the webhook \"%s\" of \"%s\"", cobot_id, client->subdomain));
 
 	call->expect_empty = true;
+	pfree(id);
+	return call;
+}
+
+CobotCall *
+cobot_ask_check_ins(CobotClient *client)
+{
+	return ask_list(client, ENDPOINT_CHECK_INS, "/api/check_ins", "the check-ins", "id");
+}
+
+CobotCall *
+cobot_ask_work_sessions(CobotClient *client, const char *from, const char *to)
+{
+	char	   *first = encode(from);
+	char	   *end = encode(to);
+	char	   *path = psprintf("/api/work_sessions?from=%s&to=%s", first, end);
+	CobotCall  *call = ask_list(client, ENDPOINT_WORK_SESSIONS, path, "the earlier check-ins", "id");
+
+	pfree(first);
+	pfree(end);
+	pfree(path);
+	return call;
+}
+
+CobotCall *
+cobot_post_work_session(CobotClient *client, const char *cobot_id)
+{
+	char	   *id = encode(cobot_id);
+	CobotCall  *call = new_call(client, ENDPOINT_WORK_SESSIONS, "POST",
+								psprintf("https://%s.cobot.me/api/memberships/%s/work_sessions", client->subdomain, id),
+								psprintf("a check-in of the member \"%s\" of \"%s\"", cobot_id, client->subdomain));
+	cJSON	   *body = cJSON_CreateObject();
+
+	call->expect_empty = true;
+	set_body(call, body ? cJSON_PrintUnformatted(body) : NULL);
+	cJSON_Delete(body);
 	pfree(id);
 	return call;
 }

@@ -223,10 +223,12 @@ report_missing_scopes(Connection *connection)
 {
 	QueryArg	args[] = {
 		query_value(TEXTARRAYOID, connection->granted_scope),
-		query_bool(connection->integration.sync_individual_access)
+		query_int64(connection->integration.id)
 	};
-	uint64		count = query_run("SELECT s.scope, s.effect FROM smartspace.cobot_missing_scope($1, $2) s",
-								  lengthof(args), args);
+	uint64		count = query_run("SELECT s.scope, s.effect FROM smartspace.cobot_integration i"
+								  " CROSS JOIN LATERAL smartspace.cobot_missing_scope($1, i.sync_individual_access, i.auto_checkin AND EXISTS"
+								  " (SELECT FROM smartspace.building b WHERE b.integration_id = i.id AND b.is_entrance)) s"
+								  " WHERE i.id = $2", lengthof(args), args);
 	Datum	   *missing = palloc(sizeof(Datum) * Max(count, 1));
 
 	for (uint64 i = 0; i < count; i++)

@@ -120,6 +120,8 @@ erase(const Membership *membership)
 	query_run("DELETE FROM smartspace.cobot_record_problem p"
 			  " WHERE p.integration_id = $2 AND p.record = 'membership' AND p.cobot_id = $3 AND $1 IS NOT NULL",
 			  lengthof(args), args);
+	/* Cobot's own words, which may name somebody */
+	query_run("UPDATE smartspace.cobot_checkin c SET message = NULL WHERE c.membership_id = $1 AND c.message IS NOT NULL", 1, args);
 }
 
 /*

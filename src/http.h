@@ -44,6 +44,7 @@ struct HttpRequest
 	const char *method;			/* "GET", "POST", "PUT" or "DELETE" */
 	const char *url;			/* https:// only; never logged */
 	const char *bearer;			/* token for the Authorization header, or NULL */
+	const char *if_none_match;	/* entity tag of the answer that the caller has, or NULL */
 	const char *content_type;	/* of body; NULL without one */
 	const char *body;			/* or NULL */
 	size_t		body_length;
@@ -62,6 +63,7 @@ struct HttpRequest
 	size_t		response_length;
 	char		content_type_received[128]; /* "" if none */
 	char		retry_after[64];	/* raw header, "" if none */
+	char		etag[128];		/* raw header, "" if none; printable ASCII only */
 	char		request_id[64]; /* X-Request-Id, "" if none; printable ASCII only */
 	uint64		bytes_received; /* header and body bytes on the wire */
 	double		seconds;

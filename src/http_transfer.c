@@ -161,6 +161,7 @@ header_callback(char *line, size_t size, size_t count, void *arg)
 	{
 		request->content_type_received[0] = '\0';
 		request->retry_after[0] = '\0';
+		request->etag[0] = '\0';
 		request->request_id[0] = '\0';
 		return length;
 	}
@@ -169,6 +170,7 @@ header_callback(char *line, size_t size, size_t count, void *arg)
 				   sizeof(request->content_type_received));
 	capture_header(line, length, "Retry-After:", request->retry_after,
 				   sizeof(request->retry_after));
+	capture_header(line, length, "ETag:", request->etag, sizeof(request->etag));
 	capture_header(line, length, "X-Request-Id:", request->request_id,
 				   sizeof(request->request_id));
 	return length;
@@ -267,16 +269,19 @@ set_headers(HttpTransfer *transfer)
 {
 	const HttpRequest *request = transfer->request;
 	char		content_type[128];
-	const char *const lines[] = {"Accept: application/json", "Expect:", content_type};
+	char		if_none_match[160];
+	const char *const lines[] = {"Accept: application/json", "Expect:", content_type, if_none_match};
 	CURLcode	code = CURLE_OK;
 
-	/* An empty one takes libcurl's form type away. Refused if it could smuggle in a header. */
+	/* Empty ones are not sent, and take libcurl's form type away. Refused if it could smuggle in a header. */
 	if (snprintf(content_type, sizeof(content_type), "Content-Type: %s",
 				 request->content_type ? request->content_type : "") >= (int) sizeof(content_type) ||
-		has_control_character(content_type) ||
+		snprintf(if_none_match, sizeof(if_none_match), "If-None-Match: %s",
+				 request->if_none_match ? request->if_none_match : "") >= (int) sizeof(if_none_match) ||
+		has_control_character(content_type) || has_control_character(if_none_match) ||
 		(request->bearer != NULL && has_control_character(request->bearer)))
 	{
-		strlcpy(transfer->error, "the token or content type is malformed", CURL_ERROR_SIZE);
+		strlcpy(transfer->error, "the token, content type or entity tag is malformed", CURL_ERROR_SIZE);
 		return CURLE_BAD_FUNCTION_ARGUMENT;
 	}
 

@@ -158,6 +158,10 @@ integration_arm(PG_FUNCTION_ARGS)
 		query_text(GetUserNameFromId(GetSessionUserId(), true))
 	};
 
+	/* what is open in a copy, the original may have sent */
+	if (!already)
+		query_run("UPDATE smartspace.cobot_checkin c SET state = 'skipped', reason = 'foreign_database', settled_at = pg_catalog.now(),"
+				  " next_attempt_at = NULL, holds_until = NULL WHERE c.integration_id = $1 AND c.state IN ('queued', 'sending')", 1, args);
 	if (!already)
 		query_run("UPDATE smartspace.cobot_integration SET armed_system = $2, armed_database = $3, armed_environment = $4,"
 				  " armed_at = pg_catalog.now(), armed_by = $5 WHERE id = $1", lengthof(args), args);

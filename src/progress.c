@@ -17,7 +17,7 @@
 
 PG_FUNCTION_INFO_V1(progress_rows);
 
-#define NOTICE_EVERY_MS 3000
+#define NOTICE_EVERY_MS 5000
 
 struct Progress
 {

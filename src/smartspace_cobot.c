@@ -36,6 +36,8 @@ int			smartspace_max_workers;
 int			smartspace_worker_linger_s;
 int			smartspace_worker_concurrency;
 int			smartspace_worker_connections;
+int			smartspace_requests_per_minute;
+int			smartspace_list_requests_per_minute;
 int			smartspace_connect_timeout_ms;
 int			smartspace_request_timeout_ms;
 int			smartspace_low_speed_limit;
@@ -46,6 +48,9 @@ int			smartspace_max_retries;
 int			smartspace_retry_wait_limit_s;
 int			smartspace_journal_retention_days;
 int			smartspace_run_retention_days;
+int			smartspace_checkin_wait_s;
+int			smartspace_checkin_settle_time_ms;
+int			smartspace_checkin_retention_days;
 
 /*
  * ADDRESS:PORT, where ADDRESS is an IP address or a host name. libcurl splits
@@ -168,6 +173,26 @@ _PG_init(void)
 							NULL, &smartspace_worker_connections, 200, 1, 250,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
 
+	/* Check-ins. */
+	DefineCustomIntVariable("smartspace_cobot.checkin_wait",
+							"How long cobot_checkin() waits for the outcome, where it is to wait.",
+							NULL, &smartspace_checkin_wait_s, 15, 1, 120,
+							PGC_USERSET, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("smartspace_cobot.checkin_settle_time",
+							"After a check-in without an answer, how long Cobot may take to list it before it counts as not made.",
+							NULL, &smartspace_checkin_settle_time_ms, 15000, 100, 600000,
+							PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
+
+	/* Facts: 60 and 6. Somebody may synchronise by hand meanwhile. */
+	DefineCustomIntVariable("smartspace_cobot.requests_per_minute",
+							"Requests of a worker to one of Cobot's endpoints in any minute, for each Cobot user.",
+							NULL, &smartspace_requests_per_minute, 54, 1, 6000,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("smartspace_cobot.list_requests_per_minute",
+							"The same for Cobot's list of members.",
+							NULL, &smartspace_list_requests_per_minute, 5, 1, 6000,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+
 	/* How much to take. */
 	DefineCustomIntVariable("smartspace_cobot.max_connections",
 							"Connections to Cobot that one session keeps open at a time.",
@@ -186,6 +211,10 @@ _PG_init(void)
 	DefineCustomIntVariable("smartspace_cobot.run_retention_days",
 							"How many days the history of synchronisations is kept; each run deletes what is older.",
 							NULL, &smartspace_run_retention_days, 90, 1, 36500,
+							PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("smartspace_cobot.checkin_retention_days",
+							"How many days the history of check-ins is kept; deliveries delete what is older.",
+							NULL, &smartspace_checkin_retention_days, 730, 1, 36500,
 							PGC_SUSET, 0, NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("smartspace_cobot");

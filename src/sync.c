@@ -82,6 +82,8 @@ find_out(SyncRun *run, SyncSnapshot *snapshot, SyncPlan *plan)
 {
 	if (!run->source->fetch(run, snapshot, plan))
 		return false;
+	if (run->unchanged)
+		return true;
 
 	run->covers_all = !snapshot->partial;
 	if (run->covers_all)
@@ -133,7 +135,7 @@ sync_try_run(SyncRun *run, ReturnSetInfo *preview, Datum *result)
 	if (done)
 	{
 		sync_take_id(run);
-		if (usable)
+		if (usable && !run->unchanged)
 		{
 			sync_carry_out(run, &snapshot, &plan);
 			if (!run->preview)

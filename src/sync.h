@@ -58,15 +58,18 @@ typedef struct SyncAnswer SyncAnswer;
 /* What a run can ask Cobot. */
 typedef enum SyncQuestionKind
 {
-	SYNC_ASK_SPACE,
+	SYNC_ASK_MEMBERSHIPS,		/* this and the next four make up a snapshot */
 	SYNC_ASK_PLANS,
-	SYNC_ASK_MEMBERSHIPS,
-	SYNC_ASK_MEMBER_EMAILS,
+	SYNC_ASK_SPACE,
 	SYNC_ASK_FIELD_DEFINITIONS,
 	SYNC_ASK_CUSTOM_FIELDS,
+	SYNC_ASK_MEMBER_EMAILS,
 	SYNC_ASK_MEMBERSHIP,		/* with Cobot's id of one */
-	SYNC_ASK_MEMBER_FIELDS		/* likewise */
+	SYNC_ASK_MEMBER_FIELDS,		/* likewise */
+	SYNC_ASK_NOTHING			/* was asked anew */
 } SyncQuestionKind;
+
+#define SYNC_SNAPSHOT_QUESTIONS (SYNC_ASK_CUSTOM_FIELDS + 1)
 
 /* The questions of a run and their answers, which outlive the transactions that it is begun in. */
 typedef struct SyncQuestions
@@ -74,6 +77,7 @@ typedef struct SyncQuestions
 	MemoryContext context;		/* questions and answers live here */
 	CobotClient client;
 	int64		seed;			/* for what a run chooses by chance: the same each time it is begun */
+	char	   *etag[SYNC_SNAPSHOT_QUESTIONS];	/* of the answers that the mirror is made of; NULL: not known */
 	SyncQuestionKind *kind;
 	char	  **cobot_id;
 	CobotCall **call;
@@ -126,6 +130,7 @@ struct SyncRun
 	int			retry_after_s;	/* Cobot asks to wait so long; -1: it does not */
 	bool		covers_all;		/* the snapshot was of all members */
 	bool		takes_nothing;	/* the answer contradicts itself: no removal in this run */
+	bool		unchanged;		/* Cobot says that nothing has changed since the run that the etags are of */
 
 	int			members_seen;
 	int			plans_seen;
@@ -266,6 +271,9 @@ extern void sync_questions_init(SyncQuestions *questions, MemoryContext context)
  * question is noted down. cobot_id is for the questions about one member.
  */
 extern CobotCall *sync_ask(SyncRun *run, SyncQuestionKind kind, const char *cobot_id);
+
+/* Asks again for the whole answer, where Cobot said that it has not changed. */
+extern void sync_ask_whole(SyncRun *run, SyncQuestionKind kind);
 
 /* For what a run chooses by chance: another one for each run. */
 extern int64 sync_seed(const SyncRun *run);

@@ -6,6 +6,7 @@
 #include "postgres.h"
 
 #include "custom_field.h"
+#include "query.h"
 #include "sync.h"
 
 /* Labels that stand more than once are worth a word of advice; ours is find_field()'s matter. */
@@ -127,18 +128,54 @@ sync_take_space(SyncRun *run, SyncSnapshot *snapshot, SyncPlan *plan, const cJSO
 	return true;
 }
 
+/*
+ * Cobot may say of an answer that it is still the one of last time. If all are, there is
+ * nothing to compare. Else those are asked for once more, because a snapshot is made of all.
+ */
+static bool
+is_unchanged(SyncRun *run, CobotCall **calls, int count)
+{
+	int			unchanged = 0;
+
+	for (int i = 0; i < count; i++)
+		if (calls[i]->outcome == COBOT_NOT_MODIFIED)
+			unchanged++;
+	for (int i = 0; i < count && unchanged < count; i++)
+		if (calls[i]->outcome == COBOT_NOT_MODIFIED)
+			sync_ask_whole(run, i);
+	return unchanged == count;
+}
+
+/* What was seen is what the run before saw. */
+static void
+take_counts(SyncRun *run)
+{
+	QueryArg	arg = query_int64(run->integration.id);
+
+	query_run("SELECT r.members_seen::bigint, r.plans_seen::bigint, r.fields_seen::bigint FROM smartspace.cobot_sync_run r"
+			  " WHERE r.integration_id = $1 ORDER BY r.id DESC LIMIT 1", 1, &arg);
+	run->members_seen = (int) query_result_int64(0, 1);
+	run->plans_seen = (int) query_result_int64(0, 2);
+	run->fields_seen = (int) query_result_int64(0, 3);
+}
+
 static bool
 fetch(SyncRun *run, SyncSnapshot *snapshot, SyncPlan *plan)
 {
-	static const SyncQuestionKind kinds[] = {
-		SYNC_ASK_SPACE, SYNC_ASK_PLANS, SYNC_ASK_MEMBERSHIPS, SYNC_ASK_FIELD_DEFINITIONS, SYNC_ASK_CUSTOM_FIELDS
-	};
-	CobotCall  *calls[lengthof(kinds)];
+	CobotCall  *calls[SYNC_SNAPSHOT_QUESTIONS];
 	int			count = run->integration.sync_individual_access ? 5 : 3;
 	JsonError	error;
 
 	for (int i = 0; i < count; i++)
-		calls[i] = sync_ask(run, kinds[i], NULL);
+		calls[i] = sync_ask(run, i, NULL);
+	if (sync_questions_open(run->questions))
+		return false;
+	run->unchanged = is_unchanged(run, calls, count);
+	if (run->unchanged)
+	{
+		take_counts(run);
+		return true;
+	}
 	if (sync_questions_open(run->questions))
 		return false;
 
@@ -147,13 +184,13 @@ fetch(SyncRun *run, SyncSnapshot *snapshot, SyncPlan *plan)
 	if (failure)
 		return sync_fail(run, failure);
 
-	const cJSON *tree = cobot_answer(calls[0], &error);
+	const cJSON *tree = cobot_answer(calls[2], &error);
 
 	if (!sync_take_space(run, snapshot, plan, tree))
 		return false;
 
 	snapshot->plans = &calls[1]->elements;
-	snapshot->members = &calls[2]->elements;
+	snapshot->members = &calls[0]->elements;
 	return count == 3 || take_fields(run, snapshot, plan, &calls[3]);
 }
 

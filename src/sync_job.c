@@ -15,6 +15,7 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -52,22 +53,36 @@ typedef struct SyncJob
 
 /* ---- which one ---- */
 
+/* What counts as now for an integration i: a fifth of its interval ahead at most. */
+#define NOW_AND_SLACK "pg_catalog.clock_timestamp() + LEAST($1 * interval '1 second', i.sync_interval / 5)"
+
+static int64 slack_s = 0;
+
+void
+sync_job_set_slack(int seconds)
+{
+	slack_s = seconds;
+}
+
 /*
  * One that somebody asked for comes first; of the others who has waited longest. Each
  * query walks along an index.
  */
 static const char *const due_queries[] = {
 	"SELECT t.integration_id FROM smartspace.cobot_sync_task t WHERE t.requested_at IS NOT NULL"
-	" AND t.due_at <= pg_catalog.clock_timestamp() ORDER BY t.requested_at LIMIT 1 FOR UPDATE SKIP LOCKED",
-	"SELECT t.integration_id FROM smartspace.cobot_sync_task t WHERE t.due_at <= pg_catalog.clock_timestamp()"
-	" ORDER BY t.due_at LIMIT 1 FOR UPDATE SKIP LOCKED"
+	" AND t.due_at <= pg_catalog.clock_timestamp() + $1 * interval '0' ORDER BY t.requested_at LIMIT 1 FOR UPDATE SKIP LOCKED",
+	"SELECT t.integration_id FROM smartspace.cobot_sync_task t JOIN smartspace.cobot_integration i ON i.id = t.integration_id"
+	" WHERE t.due_at <= pg_catalog.clock_timestamp() + $1 * interval '1 second' AND t.due_at <= " NOW_AND_SLACK
+	" ORDER BY t.due_at LIMIT 1 FOR UPDATE OF t SKIP LOCKED"
 };
 
 static bool
 find_due(int64 *integration)
 {
+	QueryArg	slack = query_int64(slack_s);
+
 	for (int i = 0; i < (int) lengthof(due_queries); i++)
-		if (query_run(due_queries[i], 0, NULL) > 0)
+		if (query_run(due_queries[i], 1, &slack) > 0)
 		{
 			*integration = query_result_int64(0, 1);
 			return true;
@@ -75,31 +90,40 @@ find_due(int64 *integration)
 	return false;
 }
 
-/* Not now, but then; an SQL expression. */
+/* Not now, but then; an SQL expression. Never so soon that it would be due again at once. */
 static void
 put_off(int64 integration, const char *due_at)
 {
-	QueryArg	arg = query_int64(integration);
+	QueryArg	args[] = {query_int64(slack_s), query_int64(integration)};
 
-	query_run(psprintf("UPDATE smartspace.cobot_sync_task SET due_at = %s WHERE integration_id = $1", due_at), 1, &arg);
+	query_run(psprintf("UPDATE smartspace.cobot_sync_task t SET due_at = GREATEST(%s, " NOW_AND_SLACK " + interval '1 second')"
+					   " FROM smartspace.cobot_integration i WHERE i.id = t.integration_id AND t.integration_id = $2", due_at),
+			  lengthof(args), args);
 }
 
 /*
- * A synchronisation by hand counts as well, and so does Cobot's wish to be left alone. A
- * shorter interval counts from the last run on. True if it has to wait.
+ * A synchronisation by hand counts as well, also for who asked for one before it began,
+ * and so does Cobot's wish to be left alone. A shorter interval counts from the last run
+ * on. True if it has to wait.
  */
 static bool
 must_wait(int64 integration)
 {
-	QueryArg	arg = query_int64(integration);
+	QueryArg	args[] = {query_int64(slack_s), query_int64(integration)};
 
-	query_run("UPDATE smartspace.cobot_sync_task t SET due_at = w.until FROM (SELECT GREATEST("
-			  "  CASE WHEN k.requested_at IS NULL THEN (SELECT LEAST(r.next_at, r.finished_at + i.sync_interval) FROM smartspace.cobot_sync_run r"
-			  "   WHERE r.integration_id = $1 AND r.next_at IS NOT NULL ORDER BY r.id DESC LIMIT 1) END,"
-			  "  (SELECT pg_catalog.max(r.not_before) FROM smartspace.cobot_sync_run r"
-			  "   WHERE r.integration_id = $1 AND r.kind <> 'member' AND r.not_before > pg_catalog.clock_timestamp())) AS until"
-			  "  FROM smartspace.cobot_sync_task k JOIN smartspace.cobot_integration i ON i.id = k.integration_id WHERE k.integration_id = $1) w"
-			  " WHERE t.integration_id = $1 AND w.until > pg_catalog.clock_timestamp()", 1, &arg);
+	query_run("UPDATE smartspace.cobot_sync_task t SET due_at = u.until, requested_at = CASE WHEN w.is_requested THEN t.requested_at END"
+			  " FROM (SELECT k.requested_at IS NOT NULL AND (last.id IS NULL OR k.requested_at >= last.started_at) AS is_requested,"
+			  "   LEAST(last.next_at, last.finished_at + i.sync_interval) AS due,"
+			  "   (SELECT pg_catalog.max(r.not_before) FROM smartspace.cobot_sync_run r"
+			  "    WHERE r.integration_id = $2 AND r.kind <> 'member' AND r.not_before > pg_catalog.clock_timestamp()) AS not_before,"
+			  "   " NOW_AND_SLACK " AS now_and_slack"
+			  "   FROM smartspace.cobot_sync_task k JOIN smartspace.cobot_integration i ON i.id = k.integration_id"
+			  "    LEFT JOIN LATERAL (SELECT r.* FROM smartspace.cobot_sync_run r WHERE r.integration_id = $2 AND r.next_at IS NOT NULL"
+			  "     ORDER BY r.id DESC LIMIT 1) last ON true"
+			  "   WHERE k.integration_id = $2) w"
+			  "  CROSS JOIN LATERAL (SELECT CASE WHEN w.not_before IS NOT NULL OR (NOT w.is_requested AND w.due > w.now_and_slack)"
+			  "   THEN GREATEST(w.not_before, CASE WHEN NOT w.is_requested THEN w.due END, w.now_and_slack + interval '1 second') END) u (until)"
+			  " WHERE t.integration_id = $2 AND u.until IS NOT NULL", lengthof(args), args);
 	return SPI_processed > 0;
 }
 
@@ -114,10 +138,86 @@ claim(int64 integration)
 			  " FROM smartspace.cobot_integration i WHERE i.id = t.integration_id AND t.integration_id = $1", 1, &arg);
 }
 
+/* Whose rate limits count, in the current context. */
+static char *
+rate_user(const char *connected_by, const char *subdomain)
+{
+	return pstrdup(connected_by ? connected_by : subdomain);
+}
+
+/* Cobot counts on when a worker leaves and another one comes: what runs of the last minute have asked for. */
+static void
+note_requests(void)
+{
+	static const CobotEndpoint endpoints[] = {
+		ENDPOINT_MEMBERSHIPS, ENDPOINT_PLANS, ENDPOINT_SPACE, ENDPOINT_FIELD_DEFINITIONS, ENDPOINT_CUSTOM_FIELDS
+	};
+
+	query_run("SELECT i.connected_by, i.subdomain, (EXTRACT(epoch FROM pg_catalog.clock_timestamp() - r.started_at) * 1000)::bigint"
+			  " FROM smartspace.cobot_sync_run r JOIN smartspace.cobot_integration i ON i.id = r.integration_id"
+			  " WHERE r.id > (SELECT pg_catalog.max(m.id) FROM smartspace.cobot_sync_run m) - 1000"
+			  " AND r.started_at > pg_catalog.clock_timestamp() - interval '1 minute' AND r.requests > 0 AND r.kind IN ('sync', 'release')"
+			  " ORDER BY r.started_at", 0, NULL);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		char	   *user = rate_user(query_result_text(i, 1), query_result_text(i, 2));
+
+		for (int j = 0; j < (int) lengthof(endpoints); j++)
+			cobot_note_request(user, endpoints[j], (double) query_result_int64(i, 3));
+	}
+}
+
 void
 sync_job_recover(void)
 {
+	note_requests();
 	query_run("UPDATE smartspace.cobot_sync_task SET due_at = pg_catalog.now() WHERE attempts = 1 AND due_at > pg_catalog.now()", 0, NULL);
+}
+
+/* ---- what has not changed since last time ---- */
+
+/*
+ * The entity tags of the answers that the mirror is made of: kept by the last run, if it
+ * was good, held nothing, and was asked with the same switches.
+ */
+static void
+load_etags(SyncQuestions *questions, const Integration *integration)
+{
+	QueryArg	args[] = {query_int64(integration->id), query_bool(integration->sync_individual_access)};
+	uint64		count;
+
+	count = query_run("SELECT e.kind, e.etag FROM smartspace.cobot_sync_task t,"
+					  " pg_catalog.unnest(t.etags) WITH ORDINALITY e (etag, kind) WHERE t.integration_id = $1"
+					  " AND t.etags_individual = $2 AND t.etags_run = (SELECT pg_catalog.max(r.id) FROM smartspace.cobot_sync_run r"
+					  "  WHERE r.integration_id = $1) AND NOT EXISTS (SELECT FROM smartspace.cobot_sync_change c"
+					  "  WHERE c.integration_id = $1 AND c.verdict IN ('held', 'released'))", lengthof(args), args);
+	for (uint64 i = 0; i < count; i++)
+	{
+		int64		kind = query_result_int64(i, 1) - 1;
+
+		if (kind < SYNC_SNAPSHOT_QUESTIONS)
+			questions->etag[kind] = MemoryContextStrdup(questions->context, query_result_text(i, 2));
+	}
+}
+
+/* The tags of this run's answers, as text[]; an SQL null if there are not all. */
+static QueryArg
+etags_of(const SyncRun *run)
+{
+	Datum		etags[SYNC_SNAPSHOT_QUESTIONS];
+	int			count = run->integration.sync_individual_access ? SYNC_SNAPSHOT_QUESTIONS : SYNC_ASK_SPACE + 1;
+	bool		good = strcmp(run->result, "ok") == 0 || strcmp(run->result, "ok_with_problems") == 0;
+
+	for (int i = 0; i < count && good; i++)
+	{
+		const CobotCall *call = sync_ask((SyncRun *) run, i, NULL);
+		const char *etag = call->outcome == COBOT_OK ? call->request->etag : run->questions->etag[i];
+
+		good = etag && etag[0] != '\0';
+		if (good)
+			etags[i] = CStringGetTextDatum(etag);
+	}
+	return good ? query_value(TEXTARRAYOID, query_text_array(etags, count)) : (QueryArg) {.type = TEXTARRAYOID, .isnull = true};
 }
 
 /* ---- its steps ---- */
@@ -155,13 +255,15 @@ new_run(const SyncJob *own, const Integration *integration)
 
 /* The run has come to its end: when is the next one? */
 static void
-settle_task(const Job *job, const SyncJob *own)
+settle_task(const Job *job, const SyncJob *own, const SyncRun *run)
 {
 	QueryArg	args[] = {
-		query_int64(job->integration), query_value(TIMESTAMPTZOID, TimestampTzGetDatum(own->started_at))
+		query_int64(job->integration), query_value(TIMESTAMPTZOID, TimestampTzGetDatum(own->started_at)),
+		etags_of(run), query_int64(run->id), query_bool(run->integration.sync_individual_access)
 	};
 
 	query_run("UPDATE smartspace.cobot_sync_task t SET attempts = 0, last_error = NULL,"
+			  " etags = $3, etags_run = $4, etags_individual = $5,"
 			  " requested_at = CASE WHEN t.requested_at > $2 THEN t.requested_at END,"
 			  " due_at = CASE WHEN t.requested_at > $2 THEN pg_catalog.clock_timestamp() ELSE"
 			  "  (SELECT r.next_at FROM smartspace.cobot_sync_run r WHERE r.integration_id = $1 AND r.next_at IS NOT NULL"
@@ -190,7 +292,7 @@ try_run(Job *job, SyncJob *own, const Integration *integration)
 		if (own->member.cobot_id)
 			webhook_settle_member(job->integration, &own->member, own->started_at);
 		else
-			settle_task(job, own);
+			settle_task(job, own, &run);
 		webhook_tidy(job->integration);
 		return;
 	}
@@ -206,8 +308,7 @@ open_client(Job *job, SyncJob *own, const Integration *integration)
 	CobotClient *client = &own->questions.client;
 
 	integration_open_client(integration, client, job->context);
-	client->user = MemoryContextStrdup(job->context,
-									   integration->connected_by ? integration->connected_by : integration->subdomain);
+	client->user = MemoryContextStrdup(job->context, rate_user(integration->connected_by, integration->subdomain));
 	client->urgent = own->is_hint;
 }
 
@@ -233,14 +334,18 @@ step(Job *job)
 		return;
 	if (!load(job, &integration))
 	{
-		/* another token is to be tried at once; what cannot be asked waits until that changes */
+		/* another token is to be tried soon; what cannot be asked waits until that changes */
 		if (!own->is_hint)
-			put_off(job->integration, own->rounds > 0 ? "pg_catalog.now()" : "'infinity'");
+			put_off(job->integration, own->rounds > 0 ? "pg_catalog.clock_timestamp()" : "'infinity'");
 		job_commit();
 		return;
 	}
 	if (own->rounds == 0)
+	{
 		open_client(job, own, &integration);
+		if (own->member.cobot_id == NULL)
+			load_etags(&own->questions, &integration);
+	}
 	integration_wipe(&integration);
 	try_run(job, own, &integration);
 	job_commit();

@@ -19,8 +19,15 @@ extern Job *sync_job_next(void);
 extern TimestampTz sync_job_due(void);
 
 /*
+ * What is due so many seconds from now is due already, but by no more than a fifth of the
+ * integration's interval: for a schedule whose next turn would be much too late.
+ */
+extern void sync_job_set_slack(int seconds);
+
+/*
  * A worker comes up: what another one was at when it ended before its time is due at once.
- * (What another one is still at has its lock.) In a transaction.
+ * (What another one is still at has its lock.) What was asked for lately counts for the
+ * rate limits. In a transaction.
  */
 extern void sync_job_recover(void);
 

@@ -71,6 +71,8 @@ append(SyncQuestions *questions, SyncQuestionKind kind, const char *cobot_id)
 	questions->cobot_id[i] = cobot_id ? MemoryContextStrdup(questions->context, cobot_id) : NULL;
 	questions->call[i] = cobot_id ? question[kind].of_member(&questions->client, cobot_id) :
 		question[kind].of_space(&questions->client);
+	if (kind < SYNC_SNAPSHOT_QUESTIONS)
+		questions->call[i]->request->if_none_match = questions->etag[kind];
 	questions->count++;
 }
 
@@ -83,6 +85,18 @@ sync_ask(SyncRun *run, SyncQuestionKind kind, const char *cobot_id)
 	if (i < 0)
 		append(questions, kind, cobot_id);
 	return i >= 0 && i < questions->answered ? questions->call[i] : NULL;
+}
+
+void
+sync_ask_whole(SyncRun *run, SyncQuestionKind kind)
+{
+	SyncQuestions *questions = run->questions;
+	int			i = find(questions, kind, NULL);
+
+	/* the place of the old question is given to none */
+	questions->kind[i] = SYNC_ASK_NOTHING;
+	questions->etag[kind] = NULL;
+	append(questions, kind, NULL);
 }
 
 int64

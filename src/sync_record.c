@@ -22,6 +22,9 @@
 #define BACKOFF_FIRST_S 60.0
 #define BACKOFF_JITTER 0.25
 
+/* Of the interval: so far apart come those in the end that began together. */
+#define SPREAD 0.15
+
 /* The next run goes on with questions by id: a minute has room for 60 of them. */
 #define CONTINUE_AFTER_S 90.0
 
@@ -62,7 +65,7 @@ in_words(const SyncRun *run)
 	append_count(&text, run->members_changed_plan, "changed plan");
 	append_count(&text, changed, run->members_changed_plan > 0 ? "changed otherwise" : "changed");
 	if (text.len == 0)
-		appendStringInfoString(&text, "nothing changed");
+		appendStringInfoString(&text, run->unchanged ? "nothing changed, says Cobot" : "nothing changed");
 	append_count(&text, run->removals_held, run->removals_held == 1 ? "removal held" : "removals held");
 	if (grants->given + grants->changed + grants->taken > 0)
 	{
@@ -139,7 +142,7 @@ sync_must_wait(SyncRun *run)
 	return true;
 }
 
-/* Reasons that mean Cobot could not be asked, or gave no usable answer. */
+/* An error, or a reason that means Cobot could not be asked or gave no usable answer. */
 static bool
 is_failure(const SyncRun *run)
 {
@@ -150,7 +153,7 @@ is_failure(const SyncRun *run)
 	for (int i = 0; run->reason && i < (int) lengthof(reasons); i++)
 		if (strcmp(run->reason, reasons[i]) == 0)
 			return true;
-	return false;
+	return strcmp(run->result, "failed") == 0;
 }
 
 /*
@@ -172,7 +175,7 @@ next_delay_s(const SyncRun *run, const SyncPlan *plan, double interval_s, int fa
 	}
 	if (plan->waiting > 0 && run->removals_held == 0)
 		return Min(CONTINUE_AFTER_S, interval_s);
-	return interval_s * (0.95 + 0.05 * chance);
+	return interval_s * (1 - SPREAD * chance);
 }
 
 /* Failures in a row, with this run; *interval_s is how often the integration is due. */
@@ -350,9 +353,9 @@ sync_record(SyncRun *run, SyncPlan *plan, bool made_plan)
 {
 	QueryArg	arg = query_int64(run->integration.id);
 
-	/* whether it is stale is for those to say who look at it without a run */
+	/* whether it is stale, and how check-ins go, is for those to say who look at it without a run */
 	query_run("SELECT pg_catalog.count(*) FROM smartspace.cobot_problem p"
-			  " WHERE p.integration_id = $1 AND p.severity = 'problem' AND p.problem <> 'stale'", 1, &arg);
+			  " WHERE p.integration_id = $1 AND p.severity = 'problem' AND p.problem NOT IN ('stale', 'checkin_failed', 'checkin_unknown')", 1, &arg);
 	run->problems = query_result_int64(0, 1);
 	count_changes(run, plan);
 	if (run->result == NULL && plan->waiting > 0)

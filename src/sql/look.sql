@@ -95,7 +95,8 @@ SELECT i.id, 'problem', 'missing_scope', NULL, 'scope ' || s.scope,
 	'Add the scope to the OAuth client in Cobot, let an admin authorise it again, and connect with the new token.',
 	NULL
 FROM smartspace.cobot_integration i
-	CROSS JOIN LATERAL smartspace.cobot_missing_scope(i.granted_scope, i.sync_individual_access) s
+	CROSS JOIN LATERAL smartspace.cobot_missing_scope(i.granted_scope, i.sync_individual_access, i.auto_checkin
+		AND EXISTS (SELECT FROM smartspace.building b WHERE b.integration_id = i.id AND b.is_entrance)) s
 WHERE i.state IN ('connected', 'degraded')
 UNION ALL
 SELECT i.id, 'problem', i.state_reason, NULL, 'integration ' || i.name, w.detail, w.advice, i.state_since
@@ -113,12 +114,46 @@ UNION ALL
 SELECT f.integration_id, CASE f.freshness WHEN 'stale' THEN 'problem' ELSE 'advice' END, f.freshness, NULL,
 	'integration ' || i.name,
 	coalesce('The last good synchronisation was ' || smartspace.cobot_ago(f.last_good_at) || '.', 'It was never synchronised well.'),
-	'Look at the last runs in cobot_sync_run. Members keep the access they have until their own last day.',
+	'Look at the last runs in cobot_sync_run, and whether a worker or a schedule makes them: SELECT cobot_wake_worker(), cobot_schedule(). Members keep the access they have until their own last day.',
 	f.last_good_at
 FROM smartspace.cobot_freshness f
 	JOIN smartspace.cobot_integration i ON i.id = f.integration_id
 WHERE f.freshness IN ('overdue', 'stale')
+-- check-ins of the last day; the runs of the synchronisation do not count these
+UNION ALL
+SELECT c.integration_id, CASE c.state WHEN 'refused' THEN 'advice' ELSE 'problem' END, 'checkin_' || c.state, c.membership_id,
+	'membership ' || coalesce(m.name, m.cobot_id),
+	format('Check-in %s of %s: %s.', c.id, to_char(c.entered_at AT TIME ZONE coalesce(i.time_zone, 'UTC'), 'FMDD Mon YYYY HH24:MI'),
+		rtrim(coalesce(c.message, c.reason, c.state), '.')),
+	CASE c.state
+		WHEN 'refused' THEN 'Settle with the member what Cobot says (perhaps a time pass is needed), then call cobot_checkin(' || c.membership_id || ').'
+		WHEN 'unknown' THEN 'Look in Cobot whether the member is checked in; it could not be found out.'
+		ELSE 'Look in Cobot whether the member is checked in; if not, call cobot_checkin(' || c.membership_id || ').' END,
+	c.settled_at
+FROM smartspace.cobot_checkin c
+	JOIN smartspace.cobot_membership m ON m.id = c.membership_id
+	LEFT JOIN smartspace.cobot_integration i ON i.id = c.integration_id
+WHERE c.state IN ('refused', 'unknown', 'failed') AND c.settled_at > now() - interval '24 hours'
+UNION ALL
+SELECT NULL, 'problem', 'entry_not_queued', NULL, 'table ' || p.relation,
+	format('%s: %s (SQLSTATE %s; entries: %s; last %s).', 'Its entries were stored, and nobody was checked in for them',
+		p.message, p.error_code, sum(p.entries), smartspace.cobot_ago(max(p.last_at))),
+	CASE WHEN p.error_code = '55P03' THEN 'Look for what locks the tables of the schema smartspace for long.'
+		ELSE 'Correct the arguments of its trigger with cobot_entry_trigger(), or what the message says.' END,
+	min(p.first_at)
+FROM smartspace.cobot_entry_problem p
+WHERE p.last_at > now() - interval '24 hours'
+GROUP BY p.relation, p.error_code, p.message
 -- what looks like a slip, though nobody lacks anything that is known of
+UNION ALL
+SELECT t.integration_id, 'advice', 'broken_off', NULL, 'integration ' || i.name,
+	format('The last %s synchronisations of the worker did not come to an end%s.', t.attempts, coalesce(': ' || t.last_error, '')),
+	'If there is no error, look for crashes in the server''s log. The next attempt is at '
+		|| to_char(t.due_at, 'FMDD Mon YYYY HH24:MI') || '; other integrations are not affected.',
+	t.claimed_at
+FROM smartspace.cobot_sync_task t
+	JOIN smartspace.cobot_integration i ON i.id = t.integration_id
+WHERE t.attempts > 2
 UNION ALL
 SELECT p.integration_id, 'advice', 'plan_without_assignment', NULL, 'plan ' || coalesce(p.name, p.cobot_id),
 	format('It gives no user group (members on it: %s).', h.members),
@@ -164,10 +199,10 @@ FROM smartspace.user_group g
 WHERE NOT EXISTS (SELECT FROM smartspace.user_group_member a WHERE a.user_group_id = g.id);
 
 COMMENT ON VIEW smartspace.cobot_problem IS 'everything that keeps somebody from what they should have, and what looks like a slip, each with what to do about it';
-COMMENT ON COLUMN smartspace.cobot_problem.integration_id IS 'null for advice about user groups, which belong to no integration';
+COMMENT ON COLUMN smartspace.cobot_problem.integration_id IS 'null for what belongs to no integration: user groups, and tables of entries';
 COMMENT ON COLUMN smartspace.cobot_problem.severity IS 'problem: somebody may lack something; advice: looks like a slip';
 COMMENT ON COLUMN smartspace.cobot_problem.problem IS
-'bad_record, plan_unmapped, unknown_identifier, ambiguous_identifier, custom_field_missing, custom_field_ambiguous, custom_field_unreadable, missing_scope, auth_revoked, admin_rights_lost, account_suspended or stale; as advice overdue, plan_without_assignment, assignment_to_vanished_plan, duplicate_label, similar_identifiers or group_without_members';
+'bad_record, plan_unmapped, unknown_identifier, ambiguous_identifier, custom_field_missing, custom_field_ambiguous, custom_field_unreadable, missing_scope, auth_revoked, admin_rights_lost, account_suspended, stale, checkin_failed, checkin_unknown or entry_not_queued; as advice checkin_refused, overdue, plan_without_assignment, assignment_to_vanished_plan, duplicate_label, similar_identifiers or group_without_members';
 COMMENT ON COLUMN smartspace.cobot_problem.since IS 'when it was first seen, where that is recorded';
 
 CREATE VIEW smartspace.cobot_status AS
@@ -185,12 +220,14 @@ SELECT i.id AS integration_id, i.name, i.subdomain, s.state,
 			|| CASE WHEN last.result NOT IN ('ok', 'ok_with_problems') THEN format('; last run %s: %s', last.result, last.message) ELSE '' END
 			|| CASE WHEN held.held > 0 THEN format('; held: %s, see cobot_sync_changes(%s), then cobot_release(%s) or cobot_discard(%s)',
 				held.held_members, held.held_run, held.held_run, held.held_run) ELSE '' END
+			|| CASE WHEN waiting.oldest < now() - interval '1 minute' THEN format('; check-ins waiting: %s, the oldest since %s',
+				waiting.backlog, regexp_replace(smartspace.cobot_ago(waiting.oldest), ' ago$', '')) ELSE '' END
 			|| CASE p.problems WHEN 0 THEN '' WHEN 1 THEN '; 1 problem, see cobot_problem'
 				ELSE format('; %s problems, see cobot_problem', p.problems) END
 	END AS summary,
 	m.members, m.with_access, p.problems,
 	f.last_good_at, f.freshness, last.id AS last_run, last.result AS last_result, last.failures, last.next_at,
-	held.held, held.held_members, held.held_run
+	held.held, held.held_members, held.held_run, waiting.backlog AS checkin_backlog, waiting.oldest AS checkin_oldest
 FROM smartspace.cobot_integration i
 	CROSS JOIN LATERAL smartspace.cobot_is_home(i.armed_system, i.armed_database, i.armed_environment) AS h (is_home)
 	CROSS JOIN LATERAL (SELECT CASE WHEN i.state IN ('connected', 'degraded')
@@ -207,6 +244,8 @@ FROM smartspace.cobot_integration i
 				WHERE d.integration_id = i.id AND d.verdict = 'held' ORDER BY place LIMIT 3) n)
 			|| CASE WHEN count(*) > 3 THEN format(' and %s more', count(*) - 3) ELSE '' END AS held_members
 		FROM smartspace.cobot_sync_change c WHERE c.integration_id = i.id AND c.verdict = 'held') held
+	CROSS JOIN LATERAL (SELECT count(*) AS backlog, min(c.queued_at) AS oldest FROM smartspace.cobot_checkin c
+		WHERE c.integration_id = i.id AND c.state IN ('queued', 'sending')) waiting
 	CROSS JOIN LATERAL (SELECT count(*) AS members,
 			count(*) FILTER (WHERE EXISTS (SELECT FROM smartspace.user_group_member a
 				WHERE a.membership_id = m.id AND a.valid @> now())) AS with_access
@@ -226,3 +265,5 @@ COMMENT ON COLUMN smartspace.cobot_status.next_at IS 'when a scheduled synchroni
 COMMENT ON COLUMN smartspace.cobot_status.held IS 'removals that wait for somebody to decide';
 COMMENT ON COLUMN smartspace.cobot_status.held_members IS 'the first members whose access is held';
 COMMENT ON COLUMN smartspace.cobot_status.held_run IS 'the run to give to cobot_release() or cobot_discard()';
+COMMENT ON COLUMN smartspace.cobot_status.checkin_backlog IS 'check-ins that are queued, or whose outcome is not known yet';
+COMMENT ON COLUMN smartspace.cobot_status.checkin_oldest IS 'since when the oldest of these waits';

@@ -27,6 +27,12 @@ CREATE TABLE smartspace.cobot_integration (
 	stale_after interval NOT NULL DEFAULT '24 hours' CONSTRAINT cobot_integration_stale_after_positive
 		CHECK (stale_after >= '1 minute'),
 	fed_from_outside boolean NOT NULL DEFAULT false,
+	auto_checkin boolean NOT NULL DEFAULT true,
+	checkin_dry_run boolean NOT NULL DEFAULT false,
+	checkin_max_age interval NOT NULL DEFAULT '1 hour' CONSTRAINT cobot_integration_checkin_max_age_range
+		CHECK (checkin_max_age BETWEEN '1 minute' AND '12 hours'),
+	checkin_pause_after_refusal interval NOT NULL DEFAULT '1 hour' CONSTRAINT cobot_integration_checkin_pause_after_refusal_range
+		CHECK (checkin_pause_after_refusal BETWEEN '0' AND '24 hours'),
 	space_id text,
 	space_name text,
 	time_zone text,
@@ -61,6 +67,10 @@ COMMENT ON COLUMN smartspace.cobot_integration.hold_emptied_group_of IS
 COMMENT ON COLUMN smartspace.cobot_integration.sync_interval IS 'how often a scheduled synchronisation is due';
 COMMENT ON COLUMN smartspace.cobot_integration.stale_after IS 'without a good synchronisation for so long the integration counts as stale';
 COMMENT ON COLUMN smartspace.cobot_integration.fed_from_outside IS 'it has no token: cobot_ingest() brings what an outside fetcher read';
+COMMENT ON COLUMN smartspace.cobot_integration.auto_checkin IS 'switch: entries at entrances of buildings check members in at Cobot';
+COMMENT ON COLUMN smartspace.cobot_integration.checkin_dry_run IS 'switch: check-ins are only recorded, with what would be sent, and Cobot is told nothing';
+COMMENT ON COLUMN smartspace.cobot_integration.checkin_max_age IS 'an entry older than this checks nobody in: the door system was offline';
+COMMENT ON COLUMN smartspace.cobot_integration.checkin_pause_after_refusal IS 'after Cobot refused a check-in, entries of that member ask again no sooner';
 COMMENT ON COLUMN smartspace.cobot_integration.space_id IS 'Cobot''s id of the space, read when the integration was connected';
 COMMENT ON COLUMN smartspace.cobot_integration.space_name IS 'what Cobot calls the space';
 COMMENT ON COLUMN smartspace.cobot_integration.time_zone IS 'the space''s own time zone; memberships start and end at its midnight';
@@ -208,7 +218,7 @@ SELECT pg_catalog.pg_extension_config_dump('smartspace.cobot_plan_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('smartspace.cobot_membership', '');
 SELECT pg_catalog.pg_extension_config_dump('smartspace.cobot_membership_id_seq', '');
 
-CREATE FUNCTION smartspace.cobot_missing_scope(granted text[], individual_access boolean)
+CREATE FUNCTION smartspace.cobot_missing_scope(granted text[], individual_access boolean, checkin boolean)
 RETURNS TABLE (scope text, effect text)
 LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -218,9 +228,11 @@ FROM (VALUES
 	('read_plans', 'read', true, 'hidden plans stay unknown'),
 	('read_user', 'read', true, 'it cannot be checked that the token belongs to an admin'),
 	('read_custom_fields', 'read', individual_access, 'individual access does not work'),
-	('write_custom_fields', 'write', individual_access, 'the custom field cannot be created from here')
+	('write_custom_fields', 'write', individual_access, 'the custom field cannot be created from here'),
+	('read_check_ins', 'read', checkin, 'nobody is checked in, because it cannot be seen who is already'),
+	('checkin', 'write', checkin, 'nobody can be checked in')
 	) AS w (scope, umbrella, needed, effect)
 WHERE w.needed AND granted IS NOT NULL AND NOT w.scope = ANY (granted) AND NOT w.umbrella = ANY (granted)
 $$;
-COMMENT ON FUNCTION smartspace.cobot_missing_scope(text[], boolean) IS
-'the OAuth scopes that are needed and not among the granted ones (the old scopes read and write include them), and what does not work without';
+COMMENT ON FUNCTION smartspace.cobot_missing_scope(text[], boolean, boolean) IS
+'the OAuth scopes that are needed (for individual access and check-ins, where these are in use) and not among the granted ones (the old scopes read and write include them), and what does not work without';

@@ -57,7 +57,7 @@ COMMENT ON COLUMN smartspace.cobot_sync_run.removals_held IS 'members who keep a
 COMMENT ON COLUMN smartspace.cobot_sync_run.plans_seen IS 'records in Cobot''s list of plans';
 COMMENT ON COLUMN smartspace.cobot_sync_run.fields_seen IS 'records in Cobot''s list of custom field values';
 COMMENT ON COLUMN smartspace.cobot_sync_run.grants_changed IS 'grants whose first or last day moved';
-COMMENT ON COLUMN smartspace.cobot_sync_run.problems IS 'rows that the view cobot_problem shows for the integration after the run';
+COMMENT ON COLUMN smartspace.cobot_sync_run.problems IS 'rows that the view cobot_problem shows for the integration after the run, those about check-ins left out';
 COMMENT ON COLUMN smartspace.cobot_sync_run.requests IS 'HTTP requests sent, repeated ones included';
 COMMENT ON COLUMN smartspace.cobot_sync_run.bytes IS 'received, as they came over the wire';
 COMMENT ON COLUMN smartspace.cobot_sync_run.fetch_ms IS 'milliseconds spent on asking Cobot';

@@ -9,7 +9,10 @@ CREATE TABLE smartspace.cobot_sync_task (
 	requested_by text,
 	claimed_at timestamptz,
 	attempts integer NOT NULL DEFAULT 0,
-	last_error text
+	last_error text,
+	etags text[],
+	etags_run bigint,
+	etags_individual boolean
 ) WITH (fillfactor = 50);
 
 CREATE INDEX cobot_sync_task_due_at_idx ON smartspace.cobot_sync_task (due_at);
@@ -21,6 +24,10 @@ COMMENT ON COLUMN smartspace.cobot_sync_task.requested_at IS 'when somebody aske
 COMMENT ON COLUMN smartspace.cobot_sync_task.claimed_at IS 'when it was taken up last';
 COMMENT ON COLUMN smartspace.cobot_sync_task.attempts IS 'how often it was taken up since a synchronisation came to its end; more than one: something broke it off';
 COMMENT ON COLUMN smartspace.cobot_sync_task.last_error IS 'the error that broke it off last';
+
+COMMENT ON COLUMN smartspace.cobot_sync_task.etags IS 'Cobot''s entity tags of the lists that the mirror is made of, in the order in which they are asked for; null where it gives none';
+COMMENT ON COLUMN smartspace.cobot_sync_task.etags_run IS 'the run that they are of; they count only while no other came after it';
+COMMENT ON COLUMN smartspace.cobot_sync_task.etags_individual IS 'the switch sync_individual_access at that time: which lists they are of';
 
 CREATE FUNCTION smartspace.cobot_follow_integration()
 RETURNS trigger

@@ -300,8 +300,8 @@ sub faults { return @{ $_[0]->control(GET => '/faults') }; }
 
 =head2 settings(%changes)
 
-Changes settings (rate_limit, gzip, omit_empty_fields, clear_omitted_values,
-latency_ms, not_admin_status, clock_shift_s; for OAuth login_user, which undef makes
+Changes settings (rate_limit, gzip, etag, omit_empty_fields,
+clear_omitted_values, latency_ms, not_admin_status, clock_shift_s; for OAuth login_user, which undef makes
 the default user again, consent, "given" or "denied", and code_lifetime_s; for check-ins
 repeat_check_in, "refuse" or "second", and check_in_error_shape, "errors" or "base") and
 returns all of them.

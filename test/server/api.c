@@ -196,6 +196,22 @@ check_rights(Request *request, const ApiEndpoint *endpoint)
 	return true;
 }
 
+/* What has not changed since the client got it is not sent again. */
+static void
+tag(Request *request)
+{
+	Answer	   *answer = &request->answer;
+	char		etag[32];
+
+	if (!world.settings.etag || strcmp(request->method, "GET") != 0 || answer->status != 200 || answer->body == NULL)
+		return;
+	snprintf(etag, sizeof(etag), "W/\"%016llx\"", (unsigned long long) body_hash(answer->body));
+	answer_header(answer, "ETag", etag);
+	if (request->if_none_match != NULL &&
+		(strcmp(request->if_none_match, "*") == 0 || strstr(request->if_none_match, etag + strlen("W/")) != NULL))
+		answer_empty(answer, 304);
+}
+
 void
 api_handle(Request *request)
 {
@@ -208,5 +224,8 @@ api_handle(Request *request)
 		return;
 	}
 	if (check_token(request, endpoint) && check_rate(request, endpoint) && check_rights(request, endpoint))
+	{
 		endpoint->handler(request);
+		tag(request);
+	}
 }

@@ -13,14 +13,19 @@
 #define GZIP_WINDOW_BITS (15 + 16)	/* zlib: 15 bits of window, + 16 for a gzip header */
 #define MEMORY_LEVEL 8
 
+/* FNV-1a, 64 bits */
+#define HASH_START UINT64_C(0xcbf29ce484222325)
+#define HASH_PRIME UINT64_C(0x100000001b3)
+
 struct Body
 {
-	pthread_mutex_t lock;		/* of references and compressed; never held for long */
+	pthread_mutex_t lock;		/* of references, compressed and hash */
 	pthread_mutex_t compressing;	/* taken before lock */
 	int			references;
 	char	   *bytes;
 	size_t		length;
 	Body	   *compressed;
+	uint64_t	hash;			/* 0: not made yet */
 };
 
 Body *
@@ -123,6 +128,20 @@ body_gzip(Body *body)
 	}
 	pthread_mutex_unlock(&body->compressing);
 	return body->compressed;
+}
+
+uint64_t
+body_hash(Body *body)
+{
+	pthread_mutex_lock(&body->lock);
+	if (body->hash == 0)
+	{
+		body->hash = HASH_START;
+		for (size_t i = 0; i < body->length; i++)
+			body->hash = (body->hash ^ (unsigned char) body->bytes[i]) * HASH_PRIME;
+	}
+	pthread_mutex_unlock(&body->lock);
+	return body->hash;
 }
 
 size_t

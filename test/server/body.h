@@ -7,6 +7,7 @@
 #define COBOT_TEST_BODY_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 typedef struct Body Body;
 
@@ -20,6 +21,9 @@ extern size_t body_length(const Body *body);
 
 /* The body compressed, made once and kept with the body; no reference is added. */
 extern const Body *body_gzip(Body *body);
+
+/* A hash of the bytes, made once and kept with the body. */
+extern uint64_t body_hash(Body *body);
 
 /* What it takes in memory now, with the compressed form. */
 extern size_t body_memory(Body *body);

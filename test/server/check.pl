@@ -404,6 +404,46 @@ sub answers_are_compressed_for_those_who_ask
 	return;
 }
 
+sub what_has_not_changed_is_not_sent_again
+{
+	my @urls = map { "$space/api/$_" } qw(memberships plans custom_fields space/custom_fields);
+	push @urls, "$www/api/spaces/demo-space";
+	unlike ask(GET => $_)->{headers}, qr/^ETag/mi, "$_: no tag by default" foreach @urls;
+
+	$cobot->settings(etag => 1);
+	my $tag;
+	foreach my $url (@urls)
+	{
+		my $whole = ask(GET => $url);
+		($tag) = $whole->{headers} =~ m{^ETag: (W/"[0-9a-f]{16}")\r$}mi;
+		ok $tag, "$url: a weak tag";
+		$cobot->clear_log;
+		my $again = ask(GET => $url, curl => [ '--compressed', '-H', "If-None-Match: $tag" ]);
+		is "$again->{status} $again->{body}", '304 ', 'the same once more: no body';
+		like $again->{headers}, qr/^ETag: \Q$tag\E\r$/mi, 'but the tag';
+		unlike $again->{headers}, qr/^Content-(Type|Encoding)/mi, 'and no type of what is not there';
+		is_deeply [ map { $_->{status} } $cobot->log ], [304], 'in the log';
+		is ask(GET => $url, curl => [ '-H', "If-None-Match: \"x\", $tag" ])->{status}, 304, 'one of several';
+		is ask(GET => $url, curl => [ '-H', 'If-None-Match: W/"x"' ])->{body}, $whole->{body}, 'another tag: all of it';
+	}
+
+	my $url = "$space/api/memberships";
+	($tag) = ask(GET => $url)->{headers} =~ m{^ETag: (\S+)}mi;
+	$cobot->patch_member('demo-space', ask(GET => $url)->{data}[0]{id}, name => 'Changed');
+	my $changed = ask(GET => $url, curl => [ '-H', "If-None-Match: $tag" ]);
+	is $changed->{status}, 200, 'something changed: all of it';
+	unlike $changed->{headers}, qr/^ETag: \Q$tag\E/mi, 'with another tag';
+
+	select undef, undef, undef, 1 while time % 60 > 55;
+	$cobot->settings(rate_limit => 1);
+	($tag) = $changed->{headers} =~ m{^ETag: (\S+)}mi;
+	my @status = map { ask(GET => $url, curl => [ '-H', "If-None-Match: $tag" ])->{status} } 1 .. 7;
+	is "@status", '304 304 304 304 304 304 429', 'it counts for the rate limit';
+	unlike ask(GET => $url)->{headers}, qr/^ETag/mi, 'an error has no tag';
+	$cobot->reset;
+	return;
+}
+
 sub certificates_are_refused_that_should_be
 {
 	foreach my $cert (qw(expired wronghost otherca))
@@ -461,6 +501,7 @@ failures_happen_as_ordered();
 things_can_happen_between_two_requests();
 log_tells_what_was_asked();
 answers_are_compressed_for_those_who_ask();
+what_has_not_changed_is_not_sent_again();
 $cobot->stop;
 certificates_are_refused_that_should_be();
 stops_with_requests_under_way_and_with_its_test();

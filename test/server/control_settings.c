@@ -21,6 +21,7 @@ static const struct
 }			flags[] = {
 	{"rate_limit", &world.settings.rate_limit},
 	{"gzip", &world.settings.gzip},
+	{"etag", &world.settings.etag},
 	{"omit_empty_fields", &world.settings.omit_empty_fields},
 	{"clear_omitted_values", &world.settings.clear_omitted_values}
 };

@@ -34,6 +34,7 @@ request_free(Request *request)
 	free(request->query);
 	free(request->token);
 	free(request->user_agent);
+	free(request->if_none_match);
 	free(request->body.data);
 	url_params_free(&request->params);
 	answer_free(&request->answer);

@@ -47,6 +47,7 @@ typedef struct Request
 	char	   *token;			/* NULL if none */
 	char	   *user_agent;
 	bool		accepts_gzip;
+	char	   *if_none_match;	/* the header as sent; NULL if none */
 	Text		body;
 
 	/* found out on the way; the pointers are good while the world is locked */

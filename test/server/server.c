@@ -95,6 +95,7 @@ read_headers(Request *request, const char *method)
 	request->method = text_copy(method);
 	request->host = host_name(header(request, "Host"));
 	request->user_agent = text_copy(header(request, "User-Agent"));
+	request->if_none_match = text_copy(header(request, "If-None-Match"));
 	request->accepts_gzip = encoding != NULL && strstr(encoding, "gzip") != NULL;
 	if (authorization != NULL && strncasecmp(authorization, "Bearer ", strlen("Bearer ")) == 0)
 		request->token = text_copy(authorization + strlen("Bearer "));

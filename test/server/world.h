@@ -89,6 +89,7 @@ typedef struct Settings
 {
 	bool		rate_limit;
 	bool		gzip;
+	bool		etag;			/* of what is read; 304 for who has it */
 	bool		omit_empty_fields;	/* else value null */
 	bool		clear_omitted_values;	/* of a member's fields, by PUT */
 	int			latency_ms;

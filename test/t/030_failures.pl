@@ -335,7 +335,7 @@ foreach my $case (
 }
 
 # --- redirects are not followed: nobody else gets the token ---
-foreach my $status (301, 302, 307, 308)
+foreach my $status (301, 302, 304, 307, 308)
 {
 	foreach my $answer (@answers[ 0, 2, 3 ])
 	{
@@ -422,7 +422,7 @@ my $before = contents();
 $t->cobot->stop;
 my $down = $t->sync($space);
 is("$down->{result} ($down->{reason})", 'failed (unreachable)', 'with Cobot down the run fails');
-like($down->{message}, qr/^could not read the space "demo-space": Cobot cannot be reached$/, 'and says so');
+like($down->{message}, qr/^could not read the members of "demo-space": Cobot cannot be reached$/, 'and says so');
 check_warning($down, qr/No answer after 1 attempt\. libcurl says: /);
 check_state($down);
 same_rows(contents(), $before, 'no row of mirror or grants was written');
