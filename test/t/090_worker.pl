@@ -133,6 +133,29 @@ is(scalar($cobot->log), 0, 'a disconnected integration is never asked about');
 $t->sql("SELECT smartspace.cobot_connect_token($space, 'admin-token')");
 is($t->wait_for_run($space, $before)->{run_by}, 'worker', 'connecting it again synchronises it at once');
 
+# --- changed in the middle: what was asked for is not wanted any more ---
+foreach my $case (
+	[ 'paused', "UPDATE smartspace.cobot_integration SET state = 'paused' WHERE id = $space" ],
+	[ 'disconnected', "UPDATE smartspace.cobot_integration SET state = 'disconnected' WHERE id = $space" ],
+	[ 'armed elsewhere', "UPDATE smartspace.cobot_integration SET armed_system = armed_system + 1 WHERE id = $space" ])
+{
+	my ($what, $sql) = @$case;
+
+	$cobot->patch_member('demo-space', $_, name => "Name when $what")
+	  foreach split /\n/, $t->sql("SELECT cobot_id FROM smartspace.cobot_membership WHERE departed_at IS NULL ORDER BY id LIMIT 3");
+	my $contents = $t->contents;
+	$before = $t->last_run($space)->{id};
+	$t->stall($space, 'demo-space', delay_ms => 700);
+	$t->sql($sql);
+	$t->wait_for_no_worker;
+	is($t->contents, $contents, "an integration that is $what while Cobot is asked: nothing is taken over");
+	is($t->last_run($space)->{id}, $before, '... and there is no run');
+	$cobot->clear_faults;
+	$t->fresh_user($space);
+	$t->sql("SELECT smartspace.cobot_arm($space); UPDATE smartspace.cobot_integration SET state = 'connected' WHERE id = $space");
+	is($t->wait_for_run($space, $before)->{members_changed}, 3, '... until it is set right');
+}
+
 # --- hints that are left pending ---
 $t->wait_for_no_worker;
 my $anna = $cobot->space('demo-space')->{memberships}[0]{id};
