@@ -35,6 +35,7 @@ smartspace_cobot.request_timeout = '700ms'
 smartspace_cobot.checkin_settle_time = '@{[ SETTLE_TIME_S * 1000 ]}ms'
 restart_after_crash = on
 synchronous_commit = off
+wal_writer_delay = 10s
 CONF
 my $cobot = $t->cobot;
 my $node = $t->node;
@@ -181,6 +182,30 @@ sub recover
 	}
 	return;
 }
+
+# --- what was sent is known after a crash, also where commits are not waited for ---
+subtest 'a request that left is known after a crash, before Cobot lists it' => sub {
+	my ($member) = $visits->take(1);
+
+	$t->sql("ALTER SYSTEM SET smartspace_cobot.checkin_settle_time = '4s'; SELECT pg_reload_conf()");
+	$visits->fault($member, stall => 'headers', perform => JSON::PP::true);
+	$visits->enter($member);
+	$t->wait_until(sub { return scalar $visits->posts($member) }, 'the request');
+	my ($last) = map { $_->{n} } reverse $cobot->log;
+	shoot('worker KILL');
+	$cobot->fault(match => { method => 'GET', path => $_ }, body => '[]', times => 0) foreach '/api/check_ins', '/api/work_sessions';
+	$t->wait_until(\&answers, 'the server is there again');
+	is($visits->states($member), 'sending', 'the row says that it may have been sent');
+	$t->sql("UPDATE smartspace.cobot_checkin SET next_attempt_at = now() WHERE state IN ('queued', 'sending'); SELECT smartspace.cobot_wake_worker()");
+	$t->wait_until(sub { return scalar grep { $_->{path} eq '/api/check_ins' } $cobot->log($last) }, 'a look at the list');
+	sleep 0.3;
+	$cobot->clear_faults;
+	ok($visits->settle, 'it ends');
+	is($visits->states($member), 'done', 'as done');
+	$visits->check('by one request', $member);
+	is(scalar($visits->posts($member)), 1, '(one)');
+	$t->sql("ALTER SYSTEM RESET smartspace_cobot.checkin_settle_time; SELECT pg_reload_conf()");
+};
 
 # --- rounds ---
 my $deadline = time + $seconds;
