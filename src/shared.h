@@ -19,7 +19,6 @@
 typedef struct SharedDatabase
 {
 	char		name[NAMEDATALEN];	/* as in smartspace_cobot.databases */
-	Oid			oid;			/* known once a worker has connected to it */
 	int			worker_pid;		/* 0: none */
 	int			worker_procno;	/* whose latch wakes it */
 	bool		woken;			/* somebody queued work since the worker looked last */

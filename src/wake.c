@@ -21,10 +21,19 @@ PG_FUNCTION_INFO_V1(wake_worker);
 static bool registered = false;
 static bool wanted = false;
 
-/*
- * A database that no worker has been in yet is known by name alone, and this is no place
- * to look names up: all such ones are looked at then.
- */
+/* Of this database. Places are found by it, because another database may have had the name before. */
+static char own_name[NAMEDATALEN];
+
+/* In a transaction. Once is enough: whoever renames a database waits for all others to leave it. */
+static void
+learn_own_name(void)
+{
+	char	   *name = own_name[0] == '\0' ? get_database_name(MyDatabaseId) : NULL;
+
+	if (name)
+		strlcpy(own_name, name, NAMEDATALEN);
+}
+
 static void
 wake_now(void)
 {
@@ -33,7 +42,7 @@ wake_now(void)
 	{
 		SharedDatabase *database = &shared->database[i];
 
-		if (database->oid != MyDatabaseId && OidIsValid(database->oid))
+		if (strcmp(database->name, own_name) != 0)
 			continue;
 		database->woken = true;
 		if (database->worker_pid != 0)
@@ -73,6 +82,7 @@ wake_at_commit(void)
 	if (!registered)
 		RegisterXactCallback(at_end_of_transaction, NULL);
 	registered = true;
+	learn_own_name();
 	wanted = true;
 }
 
@@ -80,15 +90,13 @@ bool
 wake_has_worker(void)
 {
 	bool		found = false;
-	char	   *name;
 
 	if (shared == NULL)
 		return false;
-	name = get_database_name(MyDatabaseId);
+	learn_own_name();
 	shared_lock();
 	for (int i = 0; i < shared->database_count && shared->launcher_pid != 0; i++)
-		found |= shared->database[i].oid == MyDatabaseId ||
-			(!OidIsValid(shared->database[i].oid) && name && strcmp(shared->database[i].name, name) == 0);
+		found |= strcmp(shared->database[i].name, own_name) == 0;
 	shared_unlock();
 	return found;
 }

@@ -548,9 +548,6 @@ worker_main(Datum arg)
 		if (!take_place())
 			proc_exit(0);
 		BackgroundWorkerInitializeConnection(order.name, NULL, 0);
-		shared_lock();
-		own_place()->oid = MyDatabaseId;
-		shared_unlock();
 	}
 	else
 		BackgroundWorkerInitializeConnectionByOid(order.database, InvalidOid, 0);
