@@ -12,13 +12,13 @@ WHERE c.relnamespace = 'smartspace'::regnamespace AND c.relkind IN ('r', 'v') AN
 -- functions without a comment: none
 SELECT p.oid::regprocedure FROM pg_proc p
 WHERE p.pronamespace = 'smartspace'::regnamespace AND obj_description(p.oid, 'pg_proc') IS NULL;
--- functions that do not pin their search_path, except those that look at nothing: none
+-- functions that do not pin their search_path: they look at nothing, or their names are bound (BEGIN ATOMIC)
 SELECT p.oid::regprocedure FROM pg_proc p
 WHERE p.pronamespace = 'smartspace'::regnamespace AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (p.proconfig), false)
 ORDER BY 1;
 -- SECURITY DEFINER: those that read tokens or write what others may not
 SELECT p.oid::regprocedure FROM pg_proc p
-WHERE p.pronamespace = 'smartspace'::regnamespace AND p.prosecdef ORDER BY p.proname;
+WHERE p.pronamespace = 'smartspace'::regnamespace AND p.prosecdef ORDER BY p.oid::regprocedure::text COLLATE "C";
 
 -- dumped: what people entered and what cannot be fetched again, each table with its sequence
 SELECT unnest(extconfig)::regclass AS dumped FROM pg_extension WHERE extname = 'smartspace_cobot' ORDER BY 1;

@@ -12,6 +12,8 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/latch.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -24,6 +26,9 @@
 
 PG_FUNCTION_INFO_V1(checkin_call);
 PG_FUNCTION_INFO_V1(checkin_deliver);
+
+/* How often to look what became of a check-in that somebody waits for. */
+#define LOOK_AGAIN_MS 100L
 
 /*
  * What keeps a check-in that is asked for from being sent: it is current, or under way.
@@ -100,6 +105,62 @@ look_again(int64 member, int64 building, TimestampTz since)
 	return SPI_processed > 0;
 }
 
+static char *
+row_text(const char *name)
+{
+	return query_result_text(0, SPI_fnumber(SPI_tuptable->tupdesc, name));
+}
+
+/*
+ * May more be known soon? Not of one that waits for a reason, which is what there is to
+ * know; of one that was sent without an answer, when Cobot's list is looked at.
+ */
+static bool
+is_undecided(void)
+{
+	char	   *state = row_text("state");
+
+	return strcmp(state, "sending") == 0 || (strcmp(state, "queued") == 0 && row_text("reason") == NULL);
+}
+
+static bool
+is_due(void)
+{
+	return query_result_int64(0, SPI_fnumber(SPI_tuptable->tupdesc, "next_attempt_at")) <= GetCurrentTimestamp();
+}
+
+/*
+ * Lets a worker queue and deliver, and looks what became of it until that is known or the
+ * time is over: somebody else may be delivering, and has to come to an end first. False:
+ * nothing was queued so far.
+ */
+static bool
+deliver_and_wait(int64 member, int64 building, Oid role)
+{
+	WorkerOrder order = {
+		.task = WORKER_DELIVER, .checkin_member = member, .checkin_building = building, .requested_by = role
+	};
+	TimestampTz since = GetCurrentTimestamp();
+	TimestampTz until = TimestampTzPlusMilliseconds(since, smartspace_checkin_wait_s * 1000L);
+	bool		found = false;
+
+	for (bool due = true;;)
+	{
+		long		left_ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+
+		if (due && left_ms > 0)
+			(void) worker_run_once(&order, left_ms);
+		found = look_again(member, building, since);
+		if (left_ms == 0 || !found || !is_undecided())
+			return found;
+		order.checkin_member = 0;
+		due = is_due();
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, Min(left_ms, LOOK_AGAIN_MS), PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
 /*
  * cobot_checkin(member bigint, wait boolean, building bigint) -> cobot_checkin
  */
@@ -119,15 +180,7 @@ checkin_call(PG_FUNCTION_ARGS)
 	member = query_result_int64(0, 1);
 
 	if (wait)
-	{
-		WorkerOrder order = {
-			.task = WORKER_DELIVER, .checkin_member = member, .checkin_building = building, .requested_by = role
-		};
-		TimestampTz since = GetCurrentTimestamp();
-
-		(void) worker_run_once(&order, smartspace_checkin_wait_s * 1000L);
-		found = look_again(member, building, since);
-	}
+		found = deliver_and_wait(member, building, role);
 	if (!found)
 	{
 		checkin_request(member, building, role);

@@ -33,6 +33,9 @@
 /* After so many requests that Cobot did not carry out nor answer, it is given up. */
 #define POSTS_LIMIT 3
 
+/* An older list says too little about who is in by now: slow answers end the batch. */
+#define LIST_AGE_LIMIT_MS 30000
+
 /* Cobot's clock may differ from ours by so much. */
 #define CLOCK_SLACK (2 * USECS_PER_MINUTE)
 
@@ -58,6 +61,7 @@ typedef struct Delivery
 	int			count;
 	CobotCall  *list[2];		/* that are being read, or just were */
 	int			list_count;
+	TimestampTz read_at;		/* when they were asked for */
 } Delivery;
 
 /* Rows are due that somebody else is writing: nothing is looked for until then. */
@@ -130,6 +134,7 @@ ask_lists(Job *job, Delivery *own)
 		own->list[own->list_count++] = cobot_ask_work_sessions(&job->client, cobot_moment(first - USECS_PER_DAY),
 															   cobot_moment(GetCurrentTimestamp() + USECS_PER_DAY));
 	leave_calls(job, own->list, own->list_count);
+	own->read_at = GetCurrentTimestamp();
 	own->step = READ;
 }
 
@@ -207,6 +212,11 @@ send_wave(Job *job, Delivery *own)
 			wave[count++] = &own->row[i];
 	if (count == 0)
 		return false;
+	if (TimestampDifferenceExceeds(own->read_at, GetCurrentTimestamp(), LIST_AGE_LIMIT_MS))
+	{
+		put_all_back(own, NULL, NULL, 0);
+		return false;
+	}
 	if (!is_still_usable(job))
 	{
 		put_all_back(own, "disconnected", NULL, 0);
@@ -332,11 +342,14 @@ look_at_answers(Job *job, Delivery *own)
 
 /* ---- read ---- */
 
-/* What a row that may have been sent was, by a list that does not have it. */
+/*
+ * What a row that may have been sent was, by a list that does not have it. The request may
+ * have left long after the row was marked, because the rate limit held it back.
+ */
 static void
 judge_absence(CheckinRow *row)
 {
-	TimestampTz believed_at = TimestampTzPlusMilliseconds(row->sent_at, smartspace_checkin_settle_time_ms);
+	TimestampTz believed_at = TimestampTzPlusMilliseconds(row->lost_at, smartspace_checkin_settle_time_ms);
 
 	if (was_refused(row))
 		checkin_row_settle(row, "refused", "refused", row->message, NULL);

@@ -51,7 +51,10 @@ checkin_rows_claim(int64 integration, MemoryContext context)
 	query_run("WITH due AS MATERIALIZED (SELECT c.id FROM smartspace.cobot_checkin c"
 			  "  WHERE c.integration_id = $1 AND c.state IN ('queued', 'sending') AND c.next_attempt_at <= pg_catalog.now()"
 			  "  ORDER BY c.next_attempt_at, c.id LIMIT " BATCH " FOR UPDATE SKIP LOCKED"
+			  /* whoever sent it is gone, and may have been at it until just now */
 			  "), claimed AS (UPDATE smartspace.cobot_checkin c SET attempts = c.attempts + 1,"
+			  "  lost_at = CASE WHEN c.state = 'sending' AND c.lost_at IS NULL THEN pg_catalog.clock_timestamp() ELSE c.lost_at END,"
+			  "  reason = CASE WHEN c.state = 'sending' AND c.reason IS NULL THEN 'no_answer' ELSE c.reason END,"
 			  "  next_attempt_at = pg_catalog.now() + LEAST(interval '5 minutes',"
 			  "   interval '5 seconds' * pg_catalog.power(2, LEAST(c.attempts + 1, 10)))"
 			  "  FROM due d WHERE c.id = d.id RETURNING c.id)"
@@ -102,7 +105,8 @@ checkin_rows_end_unwanted(Datum ids)
 			  "   THEN 'would have been sent: POST /api/memberships/' || v.cobot_id || '/work_sessions' END"
 			  " FROM (SELECT d.id, i.time_zone, m.cobot_id, CASE WHEN EXISTS (SELECT FROM smartspace.cobot_checkin o"
 			  "    WHERE o.membership_id = d.membership_id AND o.id <> d.id AND o.holds_until > pg_catalog.now()"
-			  "     AND (o.state IN ('sending', 'done', 'already_in') OR (o.state = 'queued' AND o.id < d.id))) THEN 'duplicate'"
+			  "     AND (o.state IN ('sending', 'done', 'already_in') OR (o.state = 'queued' AND o.id < d.id)"
+			  "      OR (o.state IN ('refused', 'failed') AND d.source <> 'call'))) THEN 'duplicate'"
 			  "   ELSE COALESCE(smartspace.cobot_not_active(m.departed_at, m.confirmed_at, m.starts_at, m.canceled_to, i.time_zone),"
 			  "    CASE WHEN d.source <> 'call' AND NOT i.auto_checkin THEN 'switched_off' END,"
 			  "    CASE WHEN i.checkin_dry_run THEN 'dry_run' END) END AS reason"
@@ -117,7 +121,7 @@ checkin_rows_load(Datum ids, MemoryContext context, int *count)
 {
 	QueryArg	arg = query_value(INT8ARRAYOID, ids);
 
-	query_run("SELECT c.id, m.cobot_id, c.state = 'sending', c.reason, c.message, c.sent_at, c.posts"
+	query_run("SELECT c.id, m.cobot_id, c.state = 'sending', c.reason, c.message, c.sent_at, c.posts, c.lost_at"
 			  " FROM smartspace.cobot_checkin c JOIN smartspace.cobot_membership m ON m.id = c.membership_id"
 			  " WHERE c.id = ANY ($1) AND c.state IN ('queued', 'sending') ORDER BY c.id", 1, &arg);
 	*count = (int) SPI_processed;
@@ -129,7 +133,8 @@ checkin_rows_load(Datum ids, MemoryContext context, int *count)
 		rows[i] = (CheckinRow) {
 			.id = query_result_int64(i, 1), .member = query_result_text(i, 2), .sending = query_result_bool(i, 3),
 			.reason = query_result_text(i, 4), .message = query_result_text(i, 5),
-			.sent_at = query_result_int64(i, 6), .posts = (int) query_result_int64(i, 7), .open = true
+			.sent_at = query_result_int64(i, 6), .posts = (int) query_result_int64(i, 7),
+			.lost_at = query_result_int64(i, 8), .open = true
 		};
 	MemoryContextSwitchTo(old);
 	return rows;
@@ -177,7 +182,7 @@ checkin_rows_mark(CheckinRow **rows, int count)
 	};
 
 	query_run("WITH marked AS (UPDATE smartspace.cobot_checkin c SET state = 'sending', reason = NULL, message = NULL, posts = c.posts + 1,"
-			  "  sent_at = pg_catalog.clock_timestamp(), holds_until = pg_catalog.clock_timestamp() + " OUTCOME_LIMIT ","
+			  "  lost_at = NULL, sent_at = pg_catalog.clock_timestamp(), holds_until = pg_catalog.clock_timestamp() + " OUTCOME_LIMIT ","
 			  "  next_attempt_at = pg_catalog.clock_timestamp() + $2 * interval '1 millisecond'"
 			  " FROM smartspace.cobot_membership m JOIN smartspace.cobot_integration i ON i.id = m.integration_id"
 			  " WHERE c.id = ANY ($1) AND c.state = 'queued' AND m.id = c.membership_id"
@@ -272,7 +277,8 @@ checkin_row_note(CheckinRow *row, const char *reason, const char *message)
 	row->reason = reason;
 	row->message = message;
 	row->look_again = true;
-	query_run("UPDATE smartspace.cobot_checkin c SET reason = $2, message = $3,"
+	row->lost_at = GetCurrentTimestamp();
+	query_run("UPDATE smartspace.cobot_checkin c SET reason = $2, message = $3, lost_at = pg_catalog.clock_timestamp(),"
 			  " next_attempt_at = pg_catalog.clock_timestamp() + $4 * interval '1 millisecond'"
 			  " WHERE c.id = $1 AND c.state = 'sending'", lengthof(args), args);
 }
@@ -284,7 +290,7 @@ checkin_row_wait_for_list(CheckinRow *row)
 
 	row->open = row->look_again = false;
 	query_run("UPDATE smartspace.cobot_checkin c SET attempts = c.attempts - 1,"
-			  " next_attempt_at = GREATEST(pg_catalog.now(), c.sent_at + $2 * interval '1 millisecond')"
+			  " next_attempt_at = GREATEST(pg_catalog.now(), c.lost_at + $2 * interval '1 millisecond')"
 			  " WHERE c.id = $1 AND c.state = 'sending'", lengthof(args), args);
 }
 

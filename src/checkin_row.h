@@ -16,6 +16,7 @@ typedef struct CheckinRow
 	bool		sending;		/* it may have been sent, by a delivery that did not see the end */
 	const char *reason;			/* of a sending row: what Cobot answered; NULL: nothing */
 	const char *message;
+	TimestampTz lost_at;		/* of a sending row: when it was known that the answer is lost */
 	TimestampTz sent_at;		/* of a sending row */
 	int			posts;
 	bool		open;			/* this delivery has still to decide about it */

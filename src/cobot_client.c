@@ -231,13 +231,23 @@ retry_delay_ms(const CobotCall *call)
 	}
 }
 
-/* Puts the next attempt on the wire, or off until the rate limits allow it. */
+/*
+ * Puts the next attempt on the wire, or off until the rate limits allow it. A write is
+ * never put off: what it was decided by would be old then.
+ */
 static void
 start_attempt(CobotCall *call)
 {
 	CobotClient *client = call->client;
 	double		wait_ms = client->user ? cobot_rate_reserve(client->user, call->endpoint, now_ms()) : 0;
 
+	if (wait_ms > 0 && !call->is_read)
+	{
+		call->outcome = COBOT_RATE_LIMITED;
+		call->retry_after_s = (int) (wait_ms / 1000) + 1;
+		call->settled = true;
+		return;
+	}
 	if (wait_ms > 0)
 	{
 		call->due_ms = now_ms() + wait_ms;
@@ -261,6 +271,12 @@ renew_request(CobotCall *call)
 	request->if_none_match = failed->if_none_match;
 	call->request = request;
 	MemoryContextDelete(GetMemoryChunkContext(failed));
+}
+
+void
+cobot_note_request(const char *user, CobotEndpoint endpoint, double age_ms)
+{
+	cobot_rate_note(user, endpoint, now_ms() - age_ms);
 }
 
 void

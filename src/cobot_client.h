@@ -124,7 +124,8 @@ extern CobotCall *cobot_post_work_session(CobotClient *client, const char *cobot
 extern HttpRequest *cobot_new_request(CobotClient *client, const char *method, const char *url);
 
 /*
- * Sends a call, or plans it for when the rate limits of the client's user allow it.
+ * Sends a call, or plans it for when the rate limits of the client's user allow it; a
+ * write that they do not allow ends at once in COBOT_RATE_LIMITED, with nothing sent.
  * Reads that end in 5xx, a refused or broken connection, or DNS failure are tried
  * again up to smartspace_cobot.max_retries times with exponential back-off and
  * jitter; 429 is tried again only if its Retry-After is at most
@@ -141,6 +142,9 @@ extern bool cobot_advance(CobotCall *call);
 
 /* How long http_wait() may sleep before one of the calls wants cobot_advance(); -1: until an answer comes. */
 extern long cobot_wait_ms(CobotCall *const *calls, int count);
+
+/* A request that somebody else sent so long ago, for the rate limits. Older ones first. */
+extern void cobot_note_request(const char *user, CobotEndpoint endpoint, double age_ms);
 
 /* Starts the calls and waits for all of them. Interruptible. The second calls a function now and then meanwhile. */
 extern void cobot_perform(CobotCall **calls, int count);

@@ -22,12 +22,9 @@
 #include "common/hashfn.h"
 
 #include "cobot_rate.h"
+#include "smartspace_cobot.h"
 
 #define MINUTE_MS 60000.0
-
-/* Below 6 and 60, so that somebody can synchronise by hand meanwhile. */
-#define MEMBERSHIPS_A_MINUTE 5
-#define OTHERS_A_MINUTE 54
 
 /* So many users are remembered before those who have not asked for a minute are looked for. */
 #define SWEEP_ABOVE 256
@@ -42,8 +39,9 @@ typedef struct Rate
 {
 	RateKey		key;
 	char		status;			/* simplehash's */
+	int			limit;			/* what a minute may see */
 	int			last;			/* of the times, the latest; the one after it is the oldest */
-	double	   *sent_ms;		/* a ring of as many requests as a minute may see */
+	double	   *sent_ms;		/* a ring of limit requests */
 } Rate;
 
 #define SH_PREFIX rates
@@ -64,7 +62,7 @@ static uint32 sweep_above = SWEEP_ABOVE;
 static int
 limit_of(CobotEndpoint endpoint)
 {
-	return endpoint == ENDPOINT_MEMBERSHIPS ? MEMBERSHIPS_A_MINUTE : OTHERS_A_MINUTE;
+	return endpoint == ENDPOINT_MEMBERSHIPS ? smartspace_list_requests_per_minute : smartspace_requests_per_minute;
 }
 
 static void
@@ -91,37 +89,58 @@ find_rate(const char *user, CobotEndpoint endpoint)
 		.user = hash_bytes_extended((const unsigned char *) user, (int) strlen(user), 0),
 		.endpoint = endpoint
 	};
+	int			limit = limit_of(endpoint);
 	bool		found;
 	Rate	   *rate = rates_lookup(rates, key);
 
-	if (rate != NULL)
+	if (rate != NULL && rate->limit == limit)
 		return rate;
 
-	double	   *sent_ms = keep_zeroed(sizeof(double) * limit_of(endpoint));
+	double	   *sent_ms = keep_zeroed(sizeof(double) * limit);
 
-	for (int i = 0; i < limit_of(endpoint); i++)
+	for (int i = 0; i < limit; i++)
 		sent_ms[i] = -INFINITY;
 	rate = rates_insert(rates, key, &found);
+	if (found)					/* the setting is another one now */
+		pfree(rate->sent_ms);
+	rate->limit = limit;
 	rate->last = 0;
 	rate->sent_ms = sent_ms;
 	return rate;
 }
 
-double
-cobot_rate_reserve(const char *user, CobotEndpoint endpoint, double now_ms)
+static Rate *
+open_rate(const char *user, CobotEndpoint endpoint, double now_ms)
 {
 	if (rates == NULL)
 		rates = rates_create(SWEEP_ABOVE, NULL);
 	if (rates->members > sweep_above)
 		sweep(now_ms);
+	return find_rate(user, endpoint);
+}
 
-	Rate	   *rate = find_rate(user, endpoint);
-	int			oldest = (rate->last + 1) % limit_of(endpoint);
-	double		wait_ms = rate->sent_ms[oldest] + MINUTE_MS - now_ms;
+static void
+book(Rate *rate, double sent_ms)
+{
+	rate->last = (rate->last + 1) % rate->limit;
+	rate->sent_ms[rate->last] = sent_ms;
+}
+
+double
+cobot_rate_reserve(const char *user, CobotEndpoint endpoint, double now_ms)
+{
+	Rate	   *rate = open_rate(user, endpoint, now_ms);
+	double		oldest_ms = rate->sent_ms[(rate->last + 1) % rate->limit];
+	double		wait_ms = oldest_ms + MINUTE_MS - now_ms;
 
 	if (wait_ms > 0)
 		return wait_ms;
-	rate->sent_ms[oldest] = now_ms;
-	rate->last = oldest;
+	book(rate, now_ms);
 	return 0;
+}
+
+void
+cobot_rate_note(const char *user, CobotEndpoint endpoint, double sent_ms)
+{
+	book(open_rate(user, endpoint, sent_ms), sent_ms);
 }

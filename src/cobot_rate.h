@@ -2,8 +2,8 @@
  * cobot_rate.h
  *	  Keeps this process below Cobot's rate limits (facts: 60 requests a minute for
  *	  each endpoint and user, 6 for the list of members). A user may stand behind
- *	  many integrations, which then share these. What other processes and programs
- *	  send is not known here: a little room is left for them.
+ *	  many integrations, which then share these. What other processes and programs send
+ *	  is known only if somebody tells; a little room is left for them.
  */
 #ifndef SMARTSPACE_COBOT_RATE_H
 #define SMARTSPACE_COBOT_RATE_H
@@ -33,5 +33,8 @@ typedef enum CobotEndpoint
  * monotonic clock. Throws for out of memory only.
  */
 extern double cobot_rate_reserve(const char *user, CobotEndpoint endpoint, double now_ms);
+
+/* A request that somebody else sent then, by the same clock. Older ones first. */
+extern void cobot_rate_note(const char *user, CobotEndpoint endpoint, double sent_ms);
 
 #endif

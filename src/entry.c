@@ -25,6 +25,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
+#include "entry_look.h"
 #include "query.h"
 #include "smartspace_cobot.h"
 #include "wake.h"
@@ -53,13 +54,13 @@ typedef struct EntryTable
 	Oid			relation;
 	char	   *new_rows;
 	char	   *column[COLUMN_COUNT];	/* NULL: not given */
+	int			number[COLUMN_COUNT];
 	Oid			type[COLUMN_COUNT];
 } EntryTable;
 
 /* The statements of a trigger. */
 typedef enum EntryQuery
 {
-	IS_HELD,					/* has the only row's member a current check-in? */
 	QUEUE_ONE,
 	QUEUE_MANY,
 	ENTRY_QUERY_COUNT
@@ -144,6 +145,7 @@ read_table(TriggerData *trigdata, EntryTable *table)
 					(errcode(ERRCODE_UNDEFINED_COLUMN),
 					 errmsg("column \"%s\", which the trigger \"%s\" names, does not exist", trigger->tgargs[i], trigger->tgname)));
 		table->column[i] = trigger->tgargs[i];
+		table->number[i] = number;
 		table->type[i] = getBaseType(TupleDescAttr(desc, number - 1)->atttypid);
 		if (!fits(i, table->type[i]))
 			ereport(ERROR,
@@ -179,36 +181,6 @@ column(const EntryTable *table, int place, const char *type)
 	return psprintf("n.%s::pg_catalog.%s", quote_identifier(table->column[place]), type);
 }
 
-/* The new rows, each with its building where that has to be looked up. */
-static void
-append_rows(StringInfo sql, const EntryTable *table, bool with_building)
-{
-	appendStringInfo(sql, " FROM %s n", quote_identifier(table->new_rows));
-	if (!is_integer(table->type[BUILDING]))
-		appendStringInfo(sql, " JOIN smartspace.building b ON b.external_identifier = %s", column(table, BUILDING, "text"));
-	else if (with_building)
-		appendStringInfo(sql, " JOIN smartspace.building b ON b.id = %s", column(table, BUILDING, "int8"));
-}
-
-/*
- * The one case that the rule need not be asked about, because nearly all entries are of
- * this kind: the membership itself has a current check-in in the building's space.
- */
-static char *
-held_statement(const EntryTable *table)
-{
-	StringInfoData sql;
-
-	initStringInfo(&sql);
-	appendStringInfoString(&sql, "SELECT");
-	append_rows(&sql, table, true);
-	appendStringInfo(&sql,
-					 " JOIN smartspace.cobot_checkin c ON c.membership_id = %s AND c.integration_id = b.integration_id"
-					 " WHERE c.holds_until > pg_catalog.statement_timestamp() AND c.state IN ('done', 'already_in')",
-					 column(table, MEMBER, "int8"));
-	return sql.data;
-}
-
 /*
  * One statement for all rows of the INSERT. The twenty entries of one member in one
  * COPY make one check-in, for the entry that may make one, else a stale one.
@@ -236,7 +208,9 @@ queue_statement(const EntryTable *table, bool one_row)
 					 one_row ? "" : "DISTINCT ON (v.membership_id)", building,
 					 table->relation == building_entry ? "entry" : "table",
 					 table->column[REFERENCE] ? column(table, REFERENCE, "text") : "NULL", entered_at);
-	append_rows(&sql, table, false);
+	appendStringInfo(&sql, " FROM %s n", quote_identifier(table->new_rows));
+	if (!is_integer(table->type[BUILDING]))
+		appendStringInfo(&sql, " JOIN smartspace.building b ON b.external_identifier = %s", column(table, BUILDING, "text"));
 	appendStringInfo(&sql,
 					 " CROSS JOIN LATERAL smartspace.cobot_entry_verdict(%s, %s, %s) v"
 					 " WHERE v.verdict IN ('queue', 'too_old', 'other_day', 'in_the_future')",
@@ -298,7 +272,7 @@ plan_for(EntryPlan *plan, EntryQuery query)
 		return plan->plan[query];
 
 	const EntryTable *table = &plan->made_for;
-	SPIPlanPtr	made = SPI_prepare(query == IS_HELD ? held_statement(table) : queue_statement(table, query == QUEUE_ONE), 0, NULL);
+	SPIPlanPtr	made = SPI_prepare(queue_statement(table, query == QUEUE_ONE), 0, NULL);
 
 	if (made == NULL || SPI_keepplan(made) != 0)
 		elog(ERROR, "could not prepare a statement about entries: %s", SPI_result_code_string(SPI_result));
@@ -309,11 +283,44 @@ plan_for(EntryPlan *plan, EntryQuery query)
 static uint64
 run(EntryPlan *plan, EntryQuery query)
 {
-	int			result = SPI_execute_plan(plan_for(plan, query), NULL, NULL, false, query == IS_HELD ? 1 : 0);
+	int			result = SPI_execute_plan(plan_for(plan, query), NULL, NULL, false, 0);
 
 	if (result < 0)
 		elog(ERROR, "could not run a statement about entries: %s", SPI_result_code_string(result));
 	return SPI_processed;
+}
+
+static int64
+integer_value(Oid type, Datum value)
+{
+	return type == INT8OID ? DatumGetInt64(value) : type == INT4OID ? DatumGetInt32(value) : DatumGetInt16(value);
+}
+
+/* Is the only new row about somebody who is checked in already? */
+static bool
+is_in(TriggerData *trigdata, const EntryTable *table)
+{
+	bool		by_id = is_integer(table->type[BUILDING]);
+	TupleTableSlot *slot;
+	bool		no_member;
+	bool		no_building;
+	bool		found = false;
+
+	if (!by_id && table->type[BUILDING] != TEXTOID && table->type[BUILDING] != VARCHAROID)
+		return false;
+	slot = MakeSingleTupleTableSlot(RelationGetDescr(trigdata->tg_relation), &TTSOpsMinimalTuple);
+	tuplestore_rescan(trigdata->tg_newtable);
+	if (tuplestore_gettupleslot(trigdata->tg_newtable, true, false, slot))
+	{
+		Datum		member = slot_getattr(slot, table->number[MEMBER], &no_member);
+		Datum		building = slot_getattr(slot, table->number[BUILDING], &no_building);
+
+		found = !no_member && !no_building &&
+			entry_look_is_in(integer_value(table->type[MEMBER], member), by_id ? INT8OID : TEXTOID,
+							 by_id ? Int64GetDatum(integer_value(table->type[BUILDING], building)) : building);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	return found;
 }
 
 static void
@@ -322,6 +329,8 @@ queue_checkins(TriggerData *trigdata, int64 entries)
 	EntryTable	table;
 
 	read_table(trigdata, &table);
+	if (entries == 1 && is_in(trigdata, &table))
+		return;
 
 	EntryPlan  *plan = find_plan(trigdata->tg_trigger->tgoid, &table);
 
@@ -329,7 +338,7 @@ queue_checkins(TriggerData *trigdata, int64 entries)
 		remember_table(plan, &table);
 	SPI_connect();
 	SPI_register_trigger_data(trigdata);
-	if (entries > 1 ? run(plan, QUEUE_MANY) > 0 : run(plan, IS_HELD) == 0 && run(plan, QUEUE_ONE) > 0)
+	if (run(plan, entries == 1 ? QUEUE_ONE : QUEUE_MANY) > 0)
 		wake_at_commit();
 	SPI_finish();
 }

@@ -20,6 +20,7 @@
 #include "common/pg_prng.h"
 #include "libpq/pqsignal.h"
 #include "miscadmin.h"
+#include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
@@ -96,6 +97,30 @@ launcher_check_databases(char **newval, void **extra, GucSource source)
 	return valid;
 }
 
+static bool
+is_member(List *names, const char *name)
+{
+	ListCell   *cell;
+
+	foreach(cell, names)
+		if (strcmp(lfirst(cell), name) == 0)
+			return true;
+	return false;
+}
+
+bool
+launcher_names(const char *database)
+{
+	char	   *raw;
+	bool		valid;
+	List	   *names = read_databases(smartspace_databases, &raw, &valid);
+	bool		named = is_member(names, database);
+
+	list_free(names);
+	pfree(raw);
+	return named;
+}
+
 static int
 find_database(const char *name)
 {
@@ -133,14 +158,8 @@ follow_setting(void)
 
 	shared_lock();
 	for (int i = shared->database_count - 1; i >= 0; i--)
-	{
-		bool		named = false;
-
-		foreach(cell, names)
-			named |= strcmp(lfirst(cell), shared->database[i].name) == 0;
-		if (!named && shared->database[i].worker_pid == 0 && own[i].handle == NULL)
+		if (!is_member(names, shared->database[i].name) && shared->database[i].worker_pid == 0 && own[i].handle == NULL)
 			forget_database(i);
-	}
 	foreach(cell, names)
 	{
 		const char *name = lfirst(cell);
@@ -174,17 +193,29 @@ failed_delay_ms(int failures)
 	return Min(delay_ms, FAILED_LIMIT_MS);
 }
 
-/* The worker of a database has ended, or never began. */
+/* Has the worker of a database ended, or never begun? An earlier launcher may have started it: then there is no handle. */
+static bool
+has_stopped(int place)
+{
+	pid_t		pid;
+
+	if (own[place].handle == NULL)
+		return shared->database[place].worker_pid == 0;
+	if (GetBackgroundWorkerPid(own[place].handle, &pid) != BGWH_STOPPED)
+		return false;
+	pfree(own[place].handle);
+	own[place].handle = NULL;
+	return true;
+}
+
 static void
 reap(int place, TimestampTz now)
 {
 	SharedDatabase *database = &shared->database[place];
-	pid_t		pid;
 
-	if (own[place].handle == NULL || GetBackgroundWorkerPid(own[place].handle, &pid) != BGWH_STOPPED)
+	if (!database->started || !has_stopped(place))
 		return;
-	pfree(own[place].handle);
-	own[place].handle = NULL;
+	database->started = false;
 	if (database->failed)
 	{
 		database->failures++;
@@ -212,7 +243,7 @@ start(int place)
 	{
 		own[place].handle = NULL;
 		shared_lock();
-		shared->database[place].failed = false;
+		shared->database[place].started = false;
 		shared->database[place].woken = true;
 		shared_unlock();
 	}
@@ -266,7 +297,7 @@ find_due(int *due_places, long *sleep_ms)
 		else if (workers + count < smartspace_max_workers)
 		{
 			/* failed until it says otherwise */
-			database->failed = true;
+			database->started = database->failed = true;
 			database->woken = false;
 			database->next_due = DT_NOEND;
 			due_places[count++] = i;
@@ -315,7 +346,13 @@ launcher_main(Datum arg)
 	(void) arg;
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
+	pqsignal(SIGINT, SIG_IGN);	/* there is nothing to cancel */
 	BackgroundWorkerUnblockSignals();
+
+	/* to no database; without it pg_stat_activity does not know the launcher */
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	pgstat_report_appname("smartspace_cobot");
+	pgstat_report_activity(STATE_IDLE, NULL);
 
 	handle_context = AllocSetContextCreate(TopMemoryContext, "smartspace_cobot workers", ALLOCSET_DEFAULT_SIZES);
 
@@ -353,7 +390,7 @@ void
 launcher_register(void)
 {
 	BackgroundWorker worker = {
-		.bgw_flags = BGWORKER_SHMEM_ACCESS,
+		.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION,
 		.bgw_start_time = BgWorkerStart_RecoveryFinished,
 		.bgw_restart_time = RESTART_S
 	};

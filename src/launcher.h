@@ -11,4 +11,7 @@ extern void launcher_register(void);
 /* Does the text name databases, separated by commas? For the setting. */
 extern bool launcher_check_databases(char **newval, void **extra, GucSource source);
 
+/* Does the setting, as it is now, name this database? */
+extern bool launcher_names(const char *database);
+
 #endif

@@ -54,10 +54,24 @@ object_tag(const char *table, int64 number)
 	return tag;
 }
 
+/*
+ * A lock that a session may have beyond its transactions. Such ones must be user locks, as
+ * advisory locks are: when a transaction aborts, the server drops all others of the
+ * session, so that one job of the worker that fails would take away the locks of all.
+ */
+static LOCKTAG
+session_tag(const char *table, int64 integration)
+{
+	LOCKTAG		tag = object_tag(table, integration);
+
+	tag.locktag_lockmethodid = USER_LOCKMETHOD;
+	return tag;
+}
+
 bool
 lock_try_run(int64 integration)
 {
-	LOCKTAG		tag = object_tag("cobot_sync_run", integration);
+	LOCKTAG		tag = session_tag("cobot_sync_run", integration);
 
 	/*
 	 * Already held means that this very transaction synchronised before, which
@@ -71,7 +85,7 @@ try_job(const char *table, int64 integration, LOCKTAG *tag)
 {
 	LockAcquireResult result;
 
-	*tag = object_tag(table, integration);
+	*tag = session_tag(table, integration);
 	result = LockAcquire(tag, ExclusiveLock, true, true);
 	/* another job of this process counts as somebody else */
 	if (result == LOCKACQUIRE_ALREADY_HELD)

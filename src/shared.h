@@ -22,6 +22,7 @@ typedef struct SharedDatabase
 	int			worker_pid;		/* 0: none */
 	int			worker_procno;	/* whose latch wakes it */
 	bool		woken;			/* somebody queued work since the worker looked last */
+	bool		started;		/* a worker, whose end the launcher has not seen yet */
 	bool		failed;			/* the last worker did not come to its end */
 	int			failures;		/* in a row */
 	TimestampTz next_due;		/* when there is something to do again; DT_NOEND: nothing is known */

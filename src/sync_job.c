@@ -102,23 +102,27 @@ put_off(int64 integration, const char *due_at)
 }
 
 /*
- * A synchronisation by hand counts as well, and so does Cobot's wish to be left alone. A
- * shorter interval counts from the last run on. True if it has to wait.
+ * A synchronisation by hand counts as well, also for who asked for one before it began,
+ * and so does Cobot's wish to be left alone. A shorter interval counts from the last run
+ * on. True if it has to wait.
  */
 static bool
 must_wait(int64 integration)
 {
 	QueryArg	args[] = {query_int64(slack_s), query_int64(integration)};
 
-	query_run("UPDATE smartspace.cobot_sync_task t SET due_at = u.until FROM (SELECT"
-			  "  CASE WHEN k.requested_at IS NULL THEN (SELECT LEAST(r.next_at, r.finished_at + i.sync_interval) FROM smartspace.cobot_sync_run r"
-			  "   WHERE r.integration_id = $2 AND r.next_at IS NOT NULL ORDER BY r.id DESC LIMIT 1) END AS due,"
-			  "  (SELECT pg_catalog.max(r.not_before) FROM smartspace.cobot_sync_run r"
-			  "   WHERE r.integration_id = $2 AND r.kind <> 'member' AND r.not_before > pg_catalog.clock_timestamp()) AS not_before,"
-			  "  " NOW_AND_SLACK " AS now_and_slack"
-			  "  FROM smartspace.cobot_sync_task k JOIN smartspace.cobot_integration i ON i.id = k.integration_id WHERE k.integration_id = $2) w"
-			  " CROSS JOIN LATERAL (SELECT CASE WHEN w.not_before IS NOT NULL OR w.due > w.now_and_slack"
-			  "  THEN GREATEST(w.not_before, w.due, w.now_and_slack + interval '1 second') END) u (until)"
+	query_run("UPDATE smartspace.cobot_sync_task t SET due_at = u.until, requested_at = CASE WHEN w.is_requested THEN t.requested_at END"
+			  " FROM (SELECT k.requested_at IS NOT NULL AND (last.id IS NULL OR k.requested_at >= last.started_at) AS is_requested,"
+			  "   LEAST(last.next_at, last.finished_at + i.sync_interval) AS due,"
+			  "   (SELECT pg_catalog.max(r.not_before) FROM smartspace.cobot_sync_run r"
+			  "    WHERE r.integration_id = $2 AND r.kind <> 'member' AND r.not_before > pg_catalog.clock_timestamp()) AS not_before,"
+			  "   " NOW_AND_SLACK " AS now_and_slack"
+			  "   FROM smartspace.cobot_sync_task k JOIN smartspace.cobot_integration i ON i.id = k.integration_id"
+			  "    LEFT JOIN LATERAL (SELECT r.* FROM smartspace.cobot_sync_run r WHERE r.integration_id = $2 AND r.next_at IS NOT NULL"
+			  "     ORDER BY r.id DESC LIMIT 1) last ON true"
+			  "   WHERE k.integration_id = $2) w"
+			  "  CROSS JOIN LATERAL (SELECT CASE WHEN w.not_before IS NOT NULL OR (NOT w.is_requested AND w.due > w.now_and_slack)"
+			  "   THEN GREATEST(w.not_before, CASE WHEN NOT w.is_requested THEN w.due END, w.now_and_slack + interval '1 second') END) u (until)"
 			  " WHERE t.integration_id = $2 AND u.until IS NOT NULL", lengthof(args), args);
 	return SPI_processed > 0;
 }
@@ -134,9 +138,39 @@ claim(int64 integration)
 			  " FROM smartspace.cobot_integration i WHERE i.id = t.integration_id AND t.integration_id = $1", 1, &arg);
 }
 
+/* Whose rate limits count, in the current context. */
+static char *
+rate_user(const char *connected_by, const char *subdomain)
+{
+	return pstrdup(connected_by ? connected_by : subdomain);
+}
+
+/* Cobot counts on when a worker leaves and another one comes: what runs of the last minute have asked for. */
+static void
+note_requests(void)
+{
+	static const CobotEndpoint endpoints[] = {
+		ENDPOINT_MEMBERSHIPS, ENDPOINT_PLANS, ENDPOINT_SPACE, ENDPOINT_FIELD_DEFINITIONS, ENDPOINT_CUSTOM_FIELDS
+	};
+
+	query_run("SELECT i.connected_by, i.subdomain, (EXTRACT(epoch FROM pg_catalog.clock_timestamp() - r.started_at) * 1000)::bigint"
+			  " FROM smartspace.cobot_sync_run r JOIN smartspace.cobot_integration i ON i.id = r.integration_id"
+			  " WHERE r.id > (SELECT pg_catalog.max(m.id) FROM smartspace.cobot_sync_run m) - 1000"
+			  " AND r.started_at > pg_catalog.clock_timestamp() - interval '1 minute' AND r.requests > 0 AND r.kind IN ('sync', 'release')"
+			  " ORDER BY r.started_at", 0, NULL);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		char	   *user = rate_user(query_result_text(i, 1), query_result_text(i, 2));
+
+		for (int j = 0; j < (int) lengthof(endpoints); j++)
+			cobot_note_request(user, endpoints[j], (double) query_result_int64(i, 3));
+	}
+}
+
 void
 sync_job_recover(void)
 {
+	note_requests();
 	query_run("UPDATE smartspace.cobot_sync_task SET due_at = pg_catalog.now() WHERE attempts = 1 AND due_at > pg_catalog.now()", 0, NULL);
 }
 
@@ -274,8 +308,7 @@ open_client(Job *job, SyncJob *own, const Integration *integration)
 	CobotClient *client = &own->questions.client;
 
 	integration_open_client(integration, client, job->context);
-	client->user = MemoryContextStrdup(job->context,
-									   integration->connected_by ? integration->connected_by : integration->subdomain);
+	client->user = MemoryContextStrdup(job->context, rate_user(integration->connected_by, integration->subdomain));
 	client->urgent = own->is_hint;
 }
 

@@ -26,7 +26,8 @@ extern void sync_job_set_slack(int seconds);
 
 /*
  * A worker comes up: what another one was at when it ended before its time is due at once.
- * (What another one is still at has its lock.) In a transaction.
+ * (What another one is still at has its lock.) What was asked for lately counts for the
+ * rate limits. In a transaction.
  */
 extern void sync_job_recover(void);
 

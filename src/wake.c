@@ -21,18 +21,8 @@ PG_FUNCTION_INFO_V1(wake_worker);
 static bool registered = false;
 static bool wanted = false;
 
-/* Of this database. Places are found by it, because another database may have had the name before. */
-static char own_name[NAMEDATALEN];
-
-/* In a transaction. Once is enough: whoever renames a database waits for all others to leave it. */
-static void
-learn_own_name(void)
-{
-	char	   *name = own_name[0] == '\0' ? get_database_name(MyDatabaseId) : NULL;
-
-	if (name)
-		strlcpy(own_name, name, NAMEDATALEN);
-}
+/* Of this database, found while the transaction could still look; an oid would not outlive DROP and CREATE DATABASE. */
+static char database_name[NAMEDATALEN];
 
 static void
 wake_now(void)
@@ -42,7 +32,7 @@ wake_now(void)
 	{
 		SharedDatabase *database = &shared->database[i];
 
-		if (strcmp(database->name, own_name) != 0)
+		if (strcmp(database->name, database_name) != 0)
 			continue;
 		database->woken = true;
 		if (database->worker_pid != 0)
@@ -74,15 +64,25 @@ at_end_of_transaction(XactEvent event, void *arg pg_attribute_unused())
 	}
 }
 
+static void
+learn_name(void)
+{
+	char	   *name = get_database_name(MyDatabaseId);
+
+	strlcpy(database_name, name ? name : "", sizeof(database_name));
+	if (name)
+		pfree(name);
+}
+
 void
 wake_at_commit(void)
 {
-	if (shared == NULL)
+	if (shared == NULL || wanted)
 		return;
 	if (!registered)
 		RegisterXactCallback(at_end_of_transaction, NULL);
 	registered = true;
-	learn_own_name();
+	learn_name();
 	wanted = true;
 }
 
@@ -93,10 +93,10 @@ wake_has_worker(void)
 
 	if (shared == NULL)
 		return false;
-	learn_own_name();
+	learn_name();
 	shared_lock();
 	for (int i = 0; i < shared->database_count && shared->launcher_pid != 0; i++)
-		found |= strcmp(shared->database[i].name, own_name) == 0;
+		found |= strcmp(shared->database[i].name, database_name) == 0;
 	shared_unlock();
 	return found;
 }

@@ -47,6 +47,7 @@
 #include "query.h"
 #include "statement.h"
 #include "sync_member.h"
+#include "wake.h"
 #include "webhook_event.h"
 #include "webhook_pending.h"
 #include "webhook_secret.h"
@@ -166,7 +167,7 @@ store_hint(int64 integration, const char *cobot_id)
 	return query_result_int64(0, 1);
 }
 
-/* What became of one hint. */
+/* What became of one hint. The worker sees to one that is pending. */
 static char *
 in_words(int64 integration, int64 hint, const Progress *progress)
 {
@@ -174,6 +175,7 @@ in_words(int64 integration, int64 hint, const Progress *progress)
 
 	if (query_run("SELECT FROM smartspace.cobot_webhook_hint h WHERE h.id = $2 AND h.integration_id = $1", lengthof(args), args) == 0)
 		return pstrdup(progress->all ? "synchronised together with all members" : "synchronised");
+	wake_at_commit();
 	if (progress->busy)
 		return pstrdup("pending: another synchronisation is under way");
 	if (progress->failure)

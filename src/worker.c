@@ -37,6 +37,7 @@
 #include "compat.h"
 #include "http.h"
 #include "job.h"
+#include "launcher.h"
 #include "query.h"
 #include "shared.h"
 #include "smartspace_cobot.h"
@@ -87,6 +88,7 @@ static WorkSource sources[] = {
 static WorkerOrder order;
 static dlist_head jobs = DLIST_STATIC_INIT(jobs);
 static MemoryContext round_context;
+static bool unwanted = false;	/* the setting names this database no more */
 
 /* ---- place in shared memory, for a worker of the launcher ---- */
 
@@ -453,6 +455,7 @@ wait_for_news(TimestampTz until)
 	{
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
+		unwanted = order.task == WORKER_LAUNCHED && !launcher_names(order.name);
 	}
 }
 
@@ -475,7 +478,7 @@ work(void)
 			look_everywhere();
 		if (advance_jobs())
 			look_everywhere();
-		if (!find_work())
+		if (unwanted || !find_work())
 		{
 			give_everything_up();
 			return DT_NOEND;

@@ -27,6 +27,7 @@ CREATE TABLE smartspace.cobot_checkin (
 	posts integer NOT NULL DEFAULT 0,
 	next_attempt_at timestamptz,
 	sent_at timestamptz,
+	lost_at timestamptz,
 	settled_at timestamptz,
 	holds_until timestamptz,
 	cobot_id text,
@@ -60,6 +61,8 @@ COMMENT ON COLUMN smartspace.cobot_checkin.attempts IS 'how often it was taken u
 COMMENT ON COLUMN smartspace.cobot_checkin.posts IS 'requests to Cobot that left or were about to';
 COMMENT ON COLUMN smartspace.cobot_checkin.next_attempt_at IS 'an open one is taken up no sooner';
 COMMENT ON COLUMN smartspace.cobot_checkin.sent_at IS 'when the last request was about to leave';
+COMMENT ON COLUMN smartspace.cobot_checkin.lost_at IS
+'when it was known that the last request has no answer that says anything, so that it left before this moment at the latest; that Cobot''s list does not have it is believed smartspace_cobot.checkin_settle_time later';
 COMMENT ON COLUMN smartspace.cobot_checkin.settled_at IS 'when the state became final';
 COMMENT ON COLUMN smartspace.cobot_checkin.holds_until IS 'until then entries of the member make no other check-in';
 COMMENT ON COLUMN smartspace.cobot_checkin.cobot_id IS 'Cobot''s id of the check-in';

@@ -114,7 +114,7 @@ UNION ALL
 SELECT f.integration_id, CASE f.freshness WHEN 'stale' THEN 'problem' ELSE 'advice' END, f.freshness, NULL,
 	'integration ' || i.name,
 	coalesce('The last good synchronisation was ' || smartspace.cobot_ago(f.last_good_at) || '.', 'It was never synchronised well.'),
-	'Look at the last runs in cobot_sync_run. Members keep the access they have until their own last day.',
+	'Look at the last runs in cobot_sync_run, and whether a worker or a schedule makes them: SELECT cobot_wake_worker(), cobot_schedule(). Members keep the access they have until their own last day.',
 	f.last_good_at
 FROM smartspace.cobot_freshness f
 	JOIN smartspace.cobot_integration i ON i.id = f.integration_id
@@ -145,6 +145,15 @@ FROM smartspace.cobot_entry_problem p
 WHERE p.last_at > now() - interval '24 hours'
 GROUP BY p.relation, p.error_code, p.message
 -- what looks like a slip, though nobody lacks anything that is known of
+UNION ALL
+SELECT t.integration_id, 'advice', 'broken_off', NULL, 'integration ' || i.name,
+	format('The last %s synchronisations of the worker did not come to an end%s.', t.attempts, coalesce(': ' || t.last_error, '')),
+	'If there is no error, look for crashes in the server''s log. The next attempt is at '
+		|| to_char(t.due_at, 'FMDD Mon YYYY HH24:MI') || '; other integrations are not affected.',
+	t.claimed_at
+FROM smartspace.cobot_sync_task t
+	JOIN smartspace.cobot_integration i ON i.id = t.integration_id
+WHERE t.attempts > 2
 UNION ALL
 SELECT p.integration_id, 'advice', 'plan_without_assignment', NULL, 'plan ' || coalesce(p.name, p.cobot_id),
 	format('It gives no user group (members on it: %s).', h.members),

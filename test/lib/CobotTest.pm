@@ -17,7 +17,8 @@ CobotTest - a PostgreSQL with the extension and a Cobot test server beside it
     $t->cobot->delete_member('demo-space', $id);    # see CobotTestServer
 
 The PostgreSQL server gets smartspace_cobot.connect_to and ca_file by its
-configuration; retries are off unless a test wants them, so that failures are quick.
+configuration; retries and the worker's rate limits are off unless a test wants them,
+so that failures are quick and tests need not wait.
 
 =cut
 
@@ -57,6 +58,8 @@ timezone = 'UTC'
 smartspace_cobot.connect_to = '@{[ $self->{cobot}->connect_to ]}'
 smartspace_cobot.ca_file = '@{[ $self->{cobot}->ca_file ]}'
 smartspace_cobot.max_retries = 0
+smartspace_cobot.requests_per_minute = 6000
+smartspace_cobot.list_requests_per_minute = 6000
 $conf
 CONF
 	$self->{node}->start;

@@ -30,7 +30,7 @@ my (%interval, %name, %last, %longest, %attempts);
 foreach my $number (1 .. SPACES)
 {
 	my $subdomain = sprintf 'space-%04d', $number;
-	my $id = $t->connect_space($subdomain, token => "admin-token-$subdomain");
+	my $id = $t->connect_space($subdomain);
 
 	$interval{$id} = $intervals[ $number % @intervals ];
 	$name{$id} = $subdomain;
@@ -81,13 +81,11 @@ $t->wait_until(\&settled, 'the first synchronisations');
 count_attempts(0);
 foreach my $minute (1 .. MINUTES)
 {
-	# all times, and the Cobot user, because the rate limit counts real minutes
 	$t->sql(<<"SQL");
 BEGIN;
 UPDATE smartspace.cobot_sync_task SET due_at = due_at - interval '1 minute', claimed_at = claimed_at - interval '1 minute';
 UPDATE smartspace.cobot_sync_run SET started_at = started_at - interval '1 minute', finished_at = finished_at - interval '1 minute',
 	not_before = not_before - interval '1 minute', next_at = next_at - interval '1 minute';
-UPDATE smartspace.cobot_integration SET connected_by = id || '-$minute';
 SELECT smartspace.cobot_wake_worker();
 COMMIT;
 SQL
