@@ -71,6 +71,14 @@ log_statement = none
 log_duration = off
 CONF
 
+=head2 conf
+
+What postgresql.conf gets; a function.
+
+=cut
+
+sub conf { return $conf; }
+
 =head2 new(members => N, large => N, rounds => N)
 
 Starts both servers and prepares the space and the yardsticks.
@@ -199,6 +207,20 @@ sub note
 sub _sorted
 {
 	return sort { $a <=> $b } @_;
+}
+
+=head2 percentile($percent, @numbers)
+
+The number below which so many percent of them are; a function.
+
+=cut
+
+sub percentile
+{
+	my ($percent, @numbers) = @_;
+	my @sorted = _sorted(@numbers);
+
+	return $sorted[ $#sorted * $percent / 100 ];
 }
 
 sub _median
