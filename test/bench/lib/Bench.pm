@@ -320,6 +320,20 @@ sub amount
 	return;
 }
 
+=head2 at_least($what, \@ours, $unit, $at_least)
+
+A line with a quantity of which there shall be enough.
+
+=cut
+
+sub at_least
+{
+	my ($self, $name, $ours, $unit, $at_least) = @_;
+
+	$self->_add($name, _figure($ours, " $unit"), '', '', 'at least ' . number($at_least), _median(@$ours) >= $at_least);
+	return;
+}
+
 =head2 say_error($text)
 
 Prints on the real standard error; a function.

@@ -75,9 +75,11 @@ sub _assert_synchronised
 	my ($self) = @_;
 	my ($runs) = $self->{session}->run(
 		"SELECT count(DISTINCT integration_id) FROM smartspace.cobot_sync_run WHERE result IN ('ok', 'ok_with_problems')");
+	my ($bad) = $self->{session}->run("SELECT string_agg(DISTINCT concat_ws(' ', result, message), ', ') FROM smartspace.cobot_sync_run"
+		  . " WHERE result NOT IN ('ok', 'ok_with_problems')");
 	my ($users) = $self->{session}->run('SELECT count(DISTINCT connected_by) FROM smartspace.cobot_integration');
 
-	croak "$runs of $self->{spaces} spaces are synchronised" unless $runs == $self->{spaces};
+	croak "$runs of $self->{spaces} spaces are synchronised: $bad" unless $runs == $self->{spaces};
 	croak "only $users users" unless $users == $self->{spaces};
 	return;
 }
