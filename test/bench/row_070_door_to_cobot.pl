@@ -17,39 +17,6 @@ my $spaces = 20;
 my $each = 20;		# entries of each space with a worker at rest
 my $each_cold = 2;
 
-# When each entry was committed, by our id of its member.
-sub commits
-{
-	my ($many) = @_;
-
-	return map { split /\|/ }
-	  $many->session->run('SELECT membership_id, extract(epoch FROM pg_xact_commit_timestamp(xmin)) FROM smartspace.building_entry');
-}
-
-# Milliseconds from commit to the list of check-ins that the delivery asks for, and to the check-in.
-sub latencies
-{
-	my ($many, @entrants) = @_;
-	my %commit = commits($many);
-	my (%list, %made, @to_list, @to_check_in);
-
-	foreach my $request ($many->cobot->log)
-	{
-		my ($member) = $request->{path} =~ m{^/api/memberships/([^/]+)/work_sessions$};
-
-		$list{ $request->{host} } = $request->{time} if $request->{path} eq '/api/check_ins';
-		$made{$member} = [ $list{ $request->{host} }, $request->{time} ] if defined $member;
-	}
-	foreach my $entrant (@entrants)
-	{
-		my $made = $made{ $entrant->{cobot_id} } // die "there was no request about $entrant->{cobot_id}\n";
-
-		push @to_list, 1000 * ($made->[0] - $commit{ $entrant->{member} });
-		push @to_check_in, 1000 * ($made->[1] - $commit{ $entrant->{member} });
-	}
-	return (\@to_list, \@to_check_in);
-}
-
 sub report
 {
 	my ($bench, $to_list, $to_check_in) = @_;
@@ -73,7 +40,7 @@ sub come_in
 	}
 	$many->wait_until_quiet;
 	$many->assert_all_done;
-	return latencies($many, @entrants);
+	return $many->latencies(@entrants);
 }
 
 sub no_worker

@@ -7,8 +7,8 @@ ManySpaces - a PostgreSQL of its own with a worker, and a Cobot with many spaces
 =head1 SYNOPSIS
 
     my $many = ManySpaces->new(spaces => 200, members => 40);
+    $many->session->run('SELECT smartspace.cobot_request_sync()');
     $many->wait_until_quiet;
-    my $ms = $many->session->time_of('SELECT smartspace.cobot_request_sync()');
 
 For the rows that are about the worker, so that the server of the other rows has none.
 Every space is connected with a token of a user of its own, because Cobot counts requests
@@ -213,6 +213,38 @@ sub enter
 	$self->{session}->run('INSERT INTO smartspace.building_entry (membership_id, building_id) VALUES '
 		  . join ', ', map { "($_->{member}, $_->{building})" } @entrants);
 	return;
+}
+
+=head2 latencies(@entrants)
+
+Two lists, in milliseconds: from the moment an entry was committed to the list of check-ins
+that its delivery asks for first, and to the check-in. By the server's commit timestamps and
+Cobot's log, which are on one clock; the log has to begin before the entries.
+
+=cut
+
+sub latencies
+{
+	my ($self, @entrants) = @_;
+	my %commit = map { split /\|/ } $self->{session}->run(
+		'SELECT membership_id, extract(epoch FROM pg_xact_commit_timestamp(xmin)) FROM smartspace.building_entry');
+	my (%list, %made, @to_list, @to_check_in);
+
+	foreach my $request ($self->cobot->log)
+	{
+		my ($member) = $request->{path} =~ m{^/api/memberships/([^/]+)/work_sessions$};
+
+		$list{ $request->{host} } = $request->{time} if $request->{path} eq '/api/check_ins';
+		$made{$member} = [ $list{ $request->{host} }, $request->{time} ] if defined $member;
+	}
+	foreach my $entrant (@entrants)
+	{
+		my $made = $made{ $entrant->{cobot_id} } // croak "there was no request about $entrant->{cobot_id}";
+
+		push @to_list, 1000 * ($made->[0] - $commit{ $entrant->{member} });
+		push @to_check_in, 1000 * ($made->[1] - $commit{ $entrant->{member} });
+	}
+	return (\@to_list, \@to_check_in);
 }
 
 =head2 assert_all_done
