@@ -63,7 +63,7 @@ PGDLLEXPORT void worker_main(Datum arg);
  * After so long the jobs that have their answers, and those that could begin, let others
  * go first: whoever came in at a door meanwhile.
  */
-#define TURN_MS 20
+#define TURN_MS 10
 
 /*
  * A job that is older than this waits for a slow space. It takes no place from others, up
