@@ -18,7 +18,7 @@ DATA_built = $(EXTENSION_SCRIPT)
 
 REGRESS = install grants time journal explain problems privileges
 REGRESS_OPTS = --inputdir=. --load-extension=smartspace_cobot
-ISOLATION = membership_assignment identifier_field switch_membership group_deletion repeatable_read manual_grant membership_deletion truncate two_syncs assignment_assignment switch_switch
+ISOLATION = membership_assignment identifier_field switch_membership group_deletion repeatable_read manual_grant membership_deletion truncate two_syncs assignment_assignment switch_switch entry_entry
 ISOLATION_OPTS = --inputdir=test/isolation --load-extension=smartspace_cobot
 EXTRA_CLEAN = test/unit/unit_*.o
 

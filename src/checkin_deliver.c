@@ -22,6 +22,7 @@
 #include "utils/timestamp.h"
 
 #include "checkin.h"
+#include "checkin_guard.h"
 #include "checkin_row.h"
 #include "lock.h"
 #include "query.h"
@@ -463,11 +464,10 @@ static void
 failed(Job *job, const char *error)
 {
 	Delivery   *own = job->data;
-	QueryArg	args[] = {query_value(INT8ARRAYOID, own->ids), query_text(error)};
 
+	checkin_rest_integration(job->integration);
 	if (own->ids != (Datum) 0)
-		query_run("UPDATE smartspace.cobot_checkin c SET message = $2 WHERE c.id = ANY ($1) AND c.state = 'queued'",
-				  lengthof(args), args);
+		checkin_rows_say_error(own->ids, error);
 }
 
 static void
@@ -499,9 +499,13 @@ checkin_job_next(void)
 
 	if (rest_until > GetCurrentTimestamp() || !job_begin())
 		return NULL;
+
+	QueryArg	args[] = {checkin_resting_rows(), checkin_resting_integrations()};
+
 	query_run("SELECT c.integration_id FROM smartspace.cobot_checkin c"
 			  " WHERE c.state IN ('queued', 'sending') AND c.next_attempt_at <= pg_catalog.now()"
-			  " GROUP BY 1 ORDER BY pg_catalog.min(c.next_attempt_at)", 0, NULL);
+			  "  AND c.id <> ALL ($1) AND c.integration_id <> ALL ($2)"
+			  " GROUP BY 1 ORDER BY pg_catalog.min(c.next_attempt_at)", lengthof(args), args);
 	for (uint64 i = 0; i < SPI_processed && job == NULL; i++)
 	{
 		int64		integration = query_result_int64(i, 1);
@@ -518,7 +522,9 @@ checkin_next_due(void)
 {
 	TimestampTz soon = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOCKED_AGAIN_MS);
 
-	query_run("SELECT pg_catalog.min(c.next_attempt_at) FROM smartspace.cobot_checkin c WHERE c.state IN ('queued', 'sending')",
-			  0, NULL);
-	return query_result_is_null(0, 1) ? DT_NOEND : Max(query_result_int64(0, 1), soon);
+	QueryArg	args[] = {checkin_resting_rows(), checkin_resting_integrations()};
+
+	query_run("SELECT pg_catalog.min(c.next_attempt_at) FROM smartspace.cobot_checkin c"
+			  " WHERE c.state IN ('queued', 'sending') AND c.id <> ALL ($1) AND c.integration_id <> ALL ($2)", lengthof(args), args);
+	return Max(soon, query_result_is_null(0, 1) ? checkin_rest_ends() : Min(query_result_int64(0, 1), checkin_rest_ends()));
 }

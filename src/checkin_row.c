@@ -11,6 +11,7 @@
 #include "utils/datum.h"
 #include "utils/timestamp.h"
 
+#include "checkin_guard.h"
 #include "checkin_row.h"
 #include "query.h"
 #include "smartspace_cobot.h"
@@ -42,24 +43,11 @@ settle_time(void)
 	return query_int64(smartspace_checkin_settle_time_ms);
 }
 
-Datum
-checkin_rows_claim(int64 integration, MemoryContext context)
+/* The only value of SPI_tuptable, an array, copied into a context; 0 if it is null. */
+static Datum
+result_ids(MemoryContext context)
 {
-	QueryArg	arg = query_int64(integration);
 	bool		isnull;
-
-	query_run("WITH due AS MATERIALIZED (SELECT c.id FROM smartspace.cobot_checkin c"
-			  "  WHERE c.integration_id = $1 AND c.state IN ('queued', 'sending') AND c.next_attempt_at <= pg_catalog.now()"
-			  "  ORDER BY c.next_attempt_at, c.id LIMIT " BATCH " FOR UPDATE SKIP LOCKED"
-			  /* whoever sent it is gone, and may have been at it until just now */
-			  "), claimed AS (UPDATE smartspace.cobot_checkin c SET attempts = c.attempts + 1,"
-			  "  lost_at = CASE WHEN c.state = 'sending' AND c.lost_at IS NULL THEN pg_catalog.clock_timestamp() ELSE c.lost_at END,"
-			  "  reason = CASE WHEN c.state = 'sending' AND c.reason IS NULL THEN 'no_answer' ELSE c.reason END,"
-			  "  next_attempt_at = pg_catalog.now() + LEAST(interval '5 minutes',"
-			  "   interval '5 seconds' * pg_catalog.power(2, LEAST(c.attempts + 1, 10)))"
-			  "  FROM due d WHERE c.id = d.id RETURNING c.id)"
-			  " SELECT pg_catalog.array_agg(x.id ORDER BY x.id) FROM claimed x", 1, &arg);
-
 	Datum		ids = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 
 	if (isnull)
@@ -72,8 +60,44 @@ checkin_rows_claim(int64 integration, MemoryContext context)
 	return ids;
 }
 
-void
-checkin_rows_end_late(Datum ids)
+static void
+take_up(Datum ids, void *arg pg_attribute_unused())
+{
+	QueryArg	args[] = {query_value(INT8ARRAYOID, ids)};
+
+	/* whoever sent it is gone, and may have been at it until just now */
+	query_run("UPDATE smartspace.cobot_checkin c SET attempts = c.attempts + 1,"
+			  " lost_at = CASE WHEN c.state = 'sending' AND c.lost_at IS NULL THEN pg_catalog.clock_timestamp() ELSE c.lost_at END,"
+			  " reason = CASE WHEN c.state = 'sending' AND c.reason IS NULL THEN 'no_answer' ELSE c.reason END,"
+			  " next_attempt_at = pg_catalog.now() + LEAST(interval '5 minutes',"
+			  "  interval '5 seconds' * pg_catalog.power(2, LEAST(c.attempts + 1, 10)))"
+			  " WHERE c.id = ANY ($1)", lengthof(args), args);
+}
+
+Datum
+checkin_rows_claim(int64 integration, MemoryContext context)
+{
+	QueryArg	args[] = {query_int64(integration), checkin_resting_rows()};
+	Datum		ids;
+
+	query_run("WITH due AS MATERIALIZED (SELECT c.id FROM smartspace.cobot_checkin c"
+			  "  WHERE c.integration_id = $1 AND c.state IN ('queued', 'sending') AND c.next_attempt_at <= pg_catalog.now()"
+			  "   AND c.id <> ALL ($2) ORDER BY c.next_attempt_at, c.id LIMIT " BATCH " FOR UPDATE SKIP LOCKED)"
+			  " SELECT pg_catalog.array_agg(d.id ORDER BY d.id) FROM due d", lengthof(args), args);
+	ids = result_ids(CurrentMemoryContext);
+	if (ids == (Datum) 0)
+		return ids;
+	checkin_guard_rows(ids, take_up, NULL);
+
+	QueryArg	taken[] = {query_value(INT8ARRAYOID, ids), checkin_resting_rows()};
+
+	query_run("SELECT pg_catalog.array_agg(d.id ORDER BY d.id) FROM pg_catalog.unnest($1) d (id) WHERE d.id <> ALL ($2)",
+			  lengthof(taken), taken);
+	return result_ids(context);
+}
+
+static void
+end_late(Datum ids, void *unused pg_attribute_unused())
 {
 	QueryArg	arg = query_value(INT8ARRAYOID, ids);
 
@@ -93,7 +117,13 @@ checkin_rows_end_late(Datum ids)
 }
 
 void
-checkin_rows_end_unwanted(Datum ids)
+checkin_rows_end_late(Datum ids)
+{
+	checkin_guard_rows(ids, end_late, NULL);
+}
+
+static void
+end_unwanted(Datum ids, void *unused pg_attribute_unused())
 {
 	QueryArg	arg = query_value(INT8ARRAYOID, ids);
 
@@ -116,14 +146,20 @@ checkin_rows_end_unwanted(Datum ids)
 			  " WHERE c.id = v.id AND v.reason IS NOT NULL", 1, &arg);
 }
 
+void
+checkin_rows_end_unwanted(Datum ids)
+{
+	checkin_guard_rows(ids, end_unwanted, NULL);
+}
+
 CheckinRow *
 checkin_rows_load(Datum ids, MemoryContext context, int *count)
 {
-	QueryArg	arg = query_value(INT8ARRAYOID, ids);
+	QueryArg	args[] = {query_value(INT8ARRAYOID, ids), checkin_resting_rows()};
 
 	query_run("SELECT c.id, m.cobot_id, c.state = 'sending', c.reason, c.message, c.sent_at, c.posts, c.lost_at"
 			  " FROM smartspace.cobot_checkin c JOIN smartspace.cobot_membership m ON m.id = c.membership_id"
-			  " WHERE c.id = ANY ($1) AND c.state IN ('queued', 'sending') ORDER BY c.id", 1, &arg);
+			  " WHERE c.id = ANY ($1) AND c.state IN ('queued', 'sending') AND c.id <> ALL ($2) ORDER BY c.id", lengthof(args), args);
 	*count = (int) SPI_processed;
 
 	MemoryContext old = MemoryContextSwitchTo(context);
@@ -140,8 +176,8 @@ checkin_rows_load(Datum ids, MemoryContext context, int *count)
 	return rows;
 }
 
-void
-checkin_rows_cannot_ask(Datum ids, const char *reason)
+static void
+cannot_ask(Datum ids, void *reason)
 {
 	QueryArg	args[] = {query_value(INT8ARRAYOID, ids), query_text(reason)};
 
@@ -153,6 +189,27 @@ checkin_rows_cannot_ask(Datum ids, const char *reason)
 			  " WHERE c.id = ANY ($1) AND c.state IN ('queued', 'sending')", lengthof(args), args);
 }
 
+void
+checkin_rows_cannot_ask(Datum ids, const char *reason)
+{
+	checkin_guard_rows(ids, cannot_ask, (void *) reason);
+}
+
+static void
+say_error(Datum ids, void *error)
+{
+	QueryArg	args[] = {query_value(INT8ARRAYOID, ids), query_text(error)};
+
+	query_run("UPDATE smartspace.cobot_checkin c SET message = $2 WHERE c.id = ANY ($1) AND c.state = 'queued'",
+			  lengthof(args), args);
+}
+
+void
+checkin_rows_say_error(Datum ids, const char *error)
+{
+	checkin_guard_rows(ids, say_error, (void *) error);
+}
+
 static CheckinRow *
 find_row(CheckinRow **rows, int count, int64 id)
 {
@@ -162,24 +219,18 @@ find_row(CheckinRow **rows, int count, int64 id)
 	elog(ERROR, "check-in %lld was not asked for", (long long) id);
 }
 
-int
-checkin_rows_mark(CheckinRow **rows, int count)
+typedef struct Marking
 {
-	Datum	   *ids = palloc_array(Datum, count);
+	CheckinRow **rows;
+	int			count;
+	int			marked;
+} Marking;
 
-	/* a crash must not forget what left, whatever synchronous_commit says */
-	ForceSyncCommit();
-
-	for (int i = 0; i < count; i++)
-	{
-		ids[i] = Int64GetDatum(rows[i]->id);
-		rows[i]->open = false;
-	}
-
-	QueryArg	args[] = {
-		query_value(INT8ARRAYOID, PointerGetDatum(construct_array(ids, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE))),
-		settle_time()
-	};
+static void
+mark(Datum ids, void *arg)
+{
+	Marking    *marking = arg;
+	QueryArg	args[] = {query_value(INT8ARRAYOID, ids), settle_time()};
 
 	query_run("WITH marked AS (UPDATE smartspace.cobot_checkin c SET state = 'sending', reason = NULL, message = NULL, posts = c.posts + 1,"
 			  "  lost_at = NULL, sent_at = pg_catalog.clock_timestamp(), holds_until = pg_catalog.clock_timestamp() + " OUTCOME_LIMIT ","
@@ -196,17 +247,49 @@ checkin_rows_mark(CheckinRow **rows, int count)
 
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
-		CheckinRow *row = find_row(rows, count, query_result_int64(i, 1));
+		CheckinRow *row = find_row(marking->rows, marking->count, query_result_int64(i, 1));
 
 		row->open = row->sending = true;
 		row->sent_at = query_result_int64(i, 2);
 		row->posts++;
+		marking->marked++;
 	}
-	return (int) SPI_processed;
 }
 
-static void
-settle(const CheckinRow *row, const char *state, const char *reason, const char *message, const CheckinRecord *record)
+int
+checkin_rows_mark(CheckinRow **rows, int count)
+{
+	Marking		marking = {.rows = rows, .count = count};
+	Datum	   *ids = palloc_array(Datum, count);
+
+	/* a crash must not forget what left, whatever synchronous_commit says */
+	ForceSyncCommit();
+	for (int i = 0; i < count; i++)
+	{
+		ids[i] = Int64GetDatum(rows[i]->id);
+		rows[i]->open = false;
+	}
+	checkin_guard_rows(PointerGetDatum(construct_array(ids, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE)),
+					   mark, &marking);
+	return marking.marked;
+}
+
+/* Writes about one row. If that is refused, this delivery is done with it. */
+static bool
+write_row(CheckinRow *row, const char *sql, int nargs, const QueryArg *args)
+{
+	const char *error;
+
+	if (checkin_guard_query(sql, nargs, args, &error))
+		return true;
+	row->open = row->look_again = false;
+	checkin_rest_row(row->id, error);
+	return false;
+}
+
+static bool
+settle(const CheckinRow *row, const char *state, const char *reason, const char *message, const CheckinRecord *record,
+	   const char **error)
 {
 	QueryArg	args[] = {
 		query_int64(row->id), query_text(state), query_text(reason), query_text(message),
@@ -215,58 +298,36 @@ settle(const CheckinRow *row, const char *state, const char *reason, const char 
 	};
 
 	/* an end that is over already, by this server's clock, must not make the next entry pay again */
-	query_run("UPDATE smartspace.cobot_checkin c SET state = $2, reason = $3, message = $4, cobot_id = $5, valid_from = $6,"
-			  "  valid_until = $7, time_pass_id = $8, settled_at = pg_catalog.clock_timestamp(), next_attempt_at = NULL,"
-			  "  holds_until = CASE WHEN $2 NOT IN ('done', 'already_in') OR $7 <= pg_catalog.now()"
-			  "   THEN pg_catalog.now() + i.checkin_pause_after_refusal"
-			  "   ELSE COALESCE($7, smartspace.cobot_day_ends(pg_catalog.now(), i.time_zone)) END"
-			  " FROM smartspace.cobot_integration i WHERE i.id = c.integration_id AND c.id = $1 AND c.state IN ('queued', 'sending')",
-			  lengthof(args), args);
+	return checkin_guard_query("UPDATE smartspace.cobot_checkin c SET state = $2, reason = $3, message = $4, cobot_id = $5, valid_from = $6,"
+							   "  valid_until = $7, time_pass_id = $8, settled_at = pg_catalog.clock_timestamp(), next_attempt_at = NULL,"
+							   "  holds_until = CASE WHEN $2 NOT IN ('done', 'already_in') OR $7 <= pg_catalog.now()"
+							   "   THEN pg_catalog.now() + i.checkin_pause_after_refusal"
+							   "   ELSE COALESCE($7, smartspace.cobot_day_ends(pg_catalog.now(), i.time_zone)) END"
+							   " FROM smartspace.cobot_integration i WHERE i.id = c.integration_id AND c.id = $1 AND c.state IN ('queued', 'sending')",
+							   lengthof(args), args, error);
 }
 
 /*
  * The database may refuse what Cobot said, for reasons of its own, and the other rows must
- * not suffer. Then the row ends without Cobot's words.
+ * not suffer. Then the row ends without Cobot's words; and if not even that is possible, it
+ * stays as it is, says why, and is given up after some attempts.
  */
 void
 checkin_row_settle(CheckinRow *row, const char *state, const char *reason, const char *message, const CheckinRecord *record)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool refused = false;
+	CheckinRecord plain = {
+		.valid_from = record ? record->valid_from : DT_NOBEGIN, .valid_until = record ? record->valid_until : DT_NOEND
+	};
+	const char *error;
 
 	row->open = row->look_again = false;
-	BeginInternalSubTransaction(NULL);
-	PG_TRY();
-	{
-		settle(row, state, reason, message, record);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
+	if (settle(row, state, reason, message, record, &error) ||
+		settle(row, state, reason, "what Cobot said about it could not be stored", record ? &plain : NULL, &error))
+		return;
 
-		ErrorData  *error = CopyErrorData();
+	QueryArg	args[] = {query_int64(row->id), query_text(psprintf("it is %s, which could not be stored: %s", state, error))};
 
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED || error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN)
-			ReThrowError(error);
-		refused = true;
-		FreeErrorData(error);
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-
-	if (refused)
-	{
-		CheckinRecord plain = {
-			.valid_from = record ? record->valid_from : DT_NOBEGIN, .valid_until = record ? record->valid_until : DT_NOEND
-		};
-
-		settle(row, state, reason, "what Cobot said about it could not be stored", record ? &plain : NULL);
-	}
+	(void) write_row(row, "UPDATE smartspace.cobot_checkin c SET message = $2 WHERE c.id = $1", lengthof(args), args);
 }
 
 void
@@ -278,7 +339,7 @@ checkin_row_note(CheckinRow *row, const char *reason, const char *message)
 	row->message = message;
 	row->look_again = true;
 	row->lost_at = GetCurrentTimestamp();
-	query_run("UPDATE smartspace.cobot_checkin c SET reason = $2, message = $3, lost_at = pg_catalog.clock_timestamp(),"
+	(void) write_row(row, "UPDATE smartspace.cobot_checkin c SET reason = $2, message = $3, lost_at = pg_catalog.clock_timestamp(),"
 			  " next_attempt_at = pg_catalog.clock_timestamp() + $4 * interval '1 millisecond'"
 			  " WHERE c.id = $1 AND c.state = 'sending'", lengthof(args), args);
 }
@@ -289,7 +350,7 @@ checkin_row_wait_for_list(CheckinRow *row)
 	QueryArg	args[] = {query_int64(row->id), settle_time()};
 
 	row->open = row->look_again = false;
-	query_run("UPDATE smartspace.cobot_checkin c SET attempts = c.attempts - 1,"
+	(void) write_row(row, "UPDATE smartspace.cobot_checkin c SET attempts = c.attempts - 1,"
 			  " next_attempt_at = GREATEST(pg_catalog.now(), c.lost_at + $2 * interval '1 millisecond')"
 			  " WHERE c.id = $1 AND c.state = 'sending'", lengthof(args), args);
 }
@@ -299,10 +360,10 @@ checkin_row_not_made(CheckinRow *row)
 {
 	QueryArg	arg = query_int64(row->id);
 
-	row->sending = false;
-	query_run("UPDATE smartspace.cobot_checkin c SET state = 'queued', reason = 'no_answer',"
-			  " holds_until = c.entered_at + i.checkin_max_age FROM smartspace.cobot_integration i"
-			  " WHERE i.id = c.integration_id AND c.id = $1 AND c.state = 'sending'", 1, &arg);
+	if (write_row(row, "UPDATE smartspace.cobot_checkin c SET state = 'queued', reason = 'no_answer',"
+				  " holds_until = c.entered_at + i.checkin_max_age FROM smartspace.cobot_integration i"
+				  " WHERE i.id = c.integration_id AND c.id = $1 AND c.state = 'sending'", 1, &arg))
+		row->sending = false;
 }
 
 void
@@ -314,7 +375,7 @@ checkin_row_put_back(CheckinRow *row, bool unsent, const char *reason, const cha
 	};
 
 	row->open = row->look_again = false;
-	query_run("UPDATE smartspace.cobot_checkin c SET attempts = c.attempts - 1,"
+	(void) write_row(row, "UPDATE smartspace.cobot_checkin c SET attempts = c.attempts - 1,"
 			  " state = CASE WHEN $2 THEN 'queued' ELSE c.state END, posts = c.posts - $2::integer,"
 			  " sent_at = CASE WHEN NOT $2 OR c.posts > 1 THEN c.sent_at END,"
 			  " reason = CASE WHEN $2 OR c.state = 'queued' THEN $3 ELSE c.reason END,"
@@ -325,22 +386,43 @@ checkin_row_put_back(CheckinRow *row, bool unsent, const char *reason, const cha
 			  " WHERE i.id = c.integration_id AND c.id = $1 AND c.state IN ('queued', 'sending')", lengthof(args), args);
 }
 
+static void
+put_off(Datum ids, void *until)
+{
+	QueryArg	args[] = {query_value(INT8ARRAYOID, ids), query_value(TIMESTAMPTZOID, TimestampTzGetDatum(*(TimestampTz *) until))};
+
+	query_run("UPDATE smartspace.cobot_checkin c SET next_attempt_at = $2 WHERE c.id = ANY ($1)", lengthof(args), args);
+}
+
 void
 checkin_rows_put_off(int64 integration, TimestampTz until)
 {
-	QueryArg	args[] = {query_int64(integration), query_value(TIMESTAMPTZOID, TimestampTzGetDatum(until))};
+	QueryArg	args[] = {query_int64(integration), query_value(TIMESTAMPTZOID, TimestampTzGetDatum(until)), checkin_resting_rows()};
 
-	query_run("UPDATE smartspace.cobot_checkin c SET next_attempt_at = $2"
-			  " WHERE c.integration_id = $1 AND c.state IN ('queued', 'sending') AND c.next_attempt_at < $2", lengthof(args), args);
+	query_run("SELECT pg_catalog.array_agg(c.id) FROM smartspace.cobot_checkin c"
+			  " WHERE c.integration_id = $1 AND c.state IN ('queued', 'sending') AND c.next_attempt_at < $2 AND c.id <> ALL ($3)",
+			  lengthof(args), args);
+
+	Datum		ids = result_ids(CurrentMemoryContext);
+
+	if (ids != (Datum) 0)
+		checkin_guard_rows(ids, put_off, &until);
 }
 
+/* Somebody's foreign key or trigger may want to keep some of it. */
 void
 checkin_rows_tidy(void)
 {
 	QueryArg	arg = query_int64(smartspace_checkin_retention_days);
+	const char *error;
 
 	/* the oldest ids, whatever they are: a search for old rows would walk past all others */
-	query_run("DELETE FROM smartspace.cobot_checkin c USING (SELECT o.id FROM smartspace.cobot_checkin o ORDER BY o.id LIMIT " TIDY_ROWS ") o"
-			  " WHERE c.id = o.id AND c.settled_at < pg_catalog.now() - $1 * interval '1 day'", 1, &arg);
-	query_run("DELETE FROM smartspace.cobot_entry_problem p WHERE p.last_at < pg_catalog.now() - $1 * interval '1 day'", 1, &arg);
+	if (!checkin_guard_query("DELETE FROM smartspace.cobot_checkin c USING (SELECT o.id FROM smartspace.cobot_checkin o"
+							 "  ORDER BY o.id LIMIT " TIDY_ROWS ") o"
+							 " WHERE c.id = o.id AND c.settled_at < pg_catalog.now() - $1 * interval '1 day'", 1, &arg, &error) ||
+		!checkin_guard_query("DELETE FROM smartspace.cobot_entry_problem p"
+							 " WHERE p.last_at < pg_catalog.now() - $1 * interval '1 day'", 1, &arg, &error))
+		ereport(LOG,
+				(errmsg("the database refuses to delete old check-ins"),
+				 errdetail("%s", error)));
 }

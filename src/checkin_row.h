@@ -2,7 +2,8 @@
  * checkin_row.h
  *	  The rows of cobot_checkin as a delivery works on them: what is claimed, what needs no
  *	  network, and how each ends. The caller is in a transaction of job_begin() and has the
- *	  lock of the integration's deliveries, so a row in state sending is an orphan.
+ *	  lock of the integration's deliveries, so a row in state sending is an orphan. A row that
+ *	  the database refuses to have written rests, and the others go on (checkin_guard.h).
  */
 #ifndef SMARTSPACE_CHECKIN_ROW_H
 #define SMARTSPACE_CHECKIN_ROW_H
@@ -38,6 +39,9 @@ extern void checkin_rows_end_unwanted(Datum ids);
 
 /* What is left of them, copied into this context. */
 extern CheckinRow *checkin_rows_load(Datum ids, MemoryContext context, int *count);
+
+/* Says why a delivery was broken off. */
+extern void checkin_rows_say_error(Datum ids, const char *error);
 
 /* The integration cannot be asked: everything waits, most of it until it is too late. */
 extern void checkin_rows_cannot_ask(Datum ids, const char *reason);

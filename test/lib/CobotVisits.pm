@@ -33,7 +33,7 @@ my %without_effect = map { $_ => 1 } (401, 402, 403, 422, 429);
 
 =head2 new($t, $subdomain, %options)
 
-Option C<settle_time_s>: what smartspace_cobot.checkin_settle_time is set to.
+Options: C<settle_time_s>, what smartspace_cobot.checkin_settle_time is set to; C<token>.
 
 =cut
 
@@ -43,7 +43,7 @@ sub new
 	my $self = bless { t => $t, subdomain => $subdomain, settle_time_s => $options{settle_time_s} // 15 }, $class;
 
 	$t->cobot->settings(rate_limit => 0, repeat_check_in => 'second');
-	$self->{space} = $t->connect_space($subdomain);
+	$self->{space} = $t->connect_space($subdomain, token => $options{token});
 	$t->sync($self->{space});
 	# or the worker was faster
 	$t->wait_until(sub { return $t->sql("SELECT count(*) FROM smartspace.cobot_sync_run WHERE integration_id = $self->{space} AND result LIKE 'ok%'") }, 'a first synchronisation');
