@@ -67,6 +67,15 @@ PGDLLEXPORT void worker_main(Datum arg);
 #define TURN_MS 10
 
 /*
+ * Jobs whose errors follow each other without one that succeeds: after so many nothing new
+ * is begun for a tenth of a second, then two, four ..., whatever it is that cannot be
+ * written down.
+ */
+#define ERRORS_IN_A_ROW 5
+#define REST_FIRST_MS 100
+#define REST_LIMIT_MS 10000
+
+/*
  * A job that is older than this waits for a slow space. It takes no place from others, up
  * to so many times the places.
  */
@@ -96,6 +105,8 @@ static dlist_head jobs = DLIST_STATIC_INIT(jobs);
 static MemoryContext round_context;
 static bool unwanted = false;	/* the setting names this database no more */
 static TimestampTz turn_ends;
+static int	errors_in_a_row;
+static TimestampTz rest_until;	/* after many errors */
 static bool answers_left;		/* when the turn was over */
 
 /* ---- place in shared memory, for a worker of the launcher ---- */
@@ -232,6 +243,17 @@ say_what_failed(void *job)
 	errcontext("%s of integration %lld", ((Job *) job)->doing, (long long) ((Job *) job)->integration);
 }
 
+static void
+rest_after_errors(void)
+{
+	long		rest_ms = REST_FIRST_MS;
+
+	for (int i = ERRORS_IN_A_ROW; i < errors_in_a_row && rest_ms < REST_LIMIT_MS; i++)
+		rest_ms *= 2;
+	if (errors_in_a_row >= ERRORS_IN_A_ROW)
+		rest_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), rest_ms);
+}
+
 /* One step, and its calls on their way. False: the job is over. */
 static bool
 make_step(Job *job)
@@ -265,8 +287,10 @@ make_step(Job *job)
 	error_context_stack = context.previous;
 	MemoryContextSwitchTo(round_context);
 
+	errors_in_a_row = error ? errors_in_a_row + 1 : 0;
 	if (error)
 	{
+		rest_after_errors();
 		cobot_abandon(job->calls, job->call_count);
 		tell_failed(job, error);
 		MemoryContextSwitchTo(round_context);
@@ -398,8 +422,9 @@ find_work(void)
 		WorkSource *source = &sources[i];
 		Job		   *job;
 
-		while (source->due_at <= GetCurrentTimestamp() && (!source->has_places || has_room()))
+		while (Max(source->due_at, rest_until) <= GetCurrentTimestamp() && (!source->has_places || has_room()))
 		{
+			MemoryContextReset(round_context);
 			job = source->next();
 			MemoryContextSwitchTo(round_context);
 			if (job)
@@ -431,7 +456,7 @@ next_due(void)
 	for (int i = 0; i < (int) lengthof(sources); i++)
 		if (room || !sources[i].has_places)
 			due = Min(due, sources[i].due_at);
-	return due;
+	return Max(due, rest_until);
 }
 
 /* ---- waiting ---- */
