@@ -14,10 +14,7 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "catalog/pg_database.h"
-#include "catalog/pg_type.h"
-#include "fmgr.h"
 #include "libpq/pqsignal.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -27,7 +24,6 @@
 #include "storage/lock.h"
 #include "storage/proc.h"
 #include "tcop/tcopprot.h"
-#include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -38,14 +34,12 @@
 #include "http.h"
 #include "job.h"
 #include "launcher.h"
-#include "query.h"
 #include "shared.h"
 #include "smartspace_cobot.h"
 #include "sync_job.h"
-#include "wake.h"
 #include "worker.h"
+#include "worker_job.h"
 
-PG_FUNCTION_INFO_V1(worker_run_due);
 PGDLLEXPORT void worker_main(Datum arg);
 
 /* How often to look whether somebody wants the database for themselves. */
@@ -60,54 +54,9 @@ PGDLLEXPORT void worker_main(Datum arg);
 /* Whoever calls cobot_run_due() every half hour shall not miss by seconds what is due every half hour. */
 #define RUN_DUE_SLACK_S 600
 
-/*
- * After so long the jobs that have their answers, and those that could begin, let others
- * go first: whoever came in at a door meanwhile.
- */
-#define TURN_MS 10
-
-/*
- * Jobs whose errors follow each other without one that succeeds: after so many nothing new
- * is begun for a tenth of a second, then two, four ..., whatever it is that cannot be
- * written down.
- */
-#define ERRORS_IN_A_ROW 5
-#define REST_FIRST_MS 100
-#define REST_LIMIT_MS 10000
-
-/*
- * A job that is older than this waits for a slow space. It takes no place from others, up
- * to so many times the places.
- */
-#define SLOW_AFTER_MS 10000
-#define SLOW_PLACES 3
-
-StaticAssertDecl(sizeof(WorkerOrder) <= BGW_EXTRALEN, "an order must fit into bgw_extra");
-
-/* Where work comes from, in order of urgency. */
-typedef struct WorkSource
-{
-	Job		   *(*next) (void);
-	TimestampTz (*due) (void);
-	bool		has_places;		/* counts for worker_concurrency */
-	bool		in_delivery;	/* also where check-ins alone are delivered */
-	TimestampTz due_at;			/* not before this time is there anything */
-} WorkSource;
-
-static WorkSource sources[] = {
-	{.next = checkin_job_next, .due = checkin_next_due, .in_delivery = true},
-	{.next = hint_job_next, .due = hint_job_due, .has_places = true},
-	{.next = sync_job_next, .due = sync_job_due, .has_places = true}
-};
-
 static WorkerOrder order;
-static dlist_head jobs = DLIST_STATIC_INIT(jobs);
 static MemoryContext round_context;
 static bool unwanted = false;	/* the setting names this database no more */
-static TimestampTz turn_ends;
-static int	errors_in_a_row;
-static TimestampTz rest_until;	/* after many errors */
-static bool answers_left;		/* when the turn was over */
 
 /* ---- place in shared memory, for a worker of the launcher ---- */
 
@@ -203,262 +152,6 @@ say_good_bye(TimestampTz due)
 	return !stay;
 }
 
-/* ---- jobs ---- */
-
-static void
-end_job(Job *job)
-{
-	dlist_delete(&job->node);
-	job->ended(job);
-	MemoryContextDelete(job->context);
-}
-
-/* In a transaction of its own: what a job has to say about the error that ended it. */
-static void
-tell_failed(Job *job, const char *error)
-{
-	PG_TRY();
-	{
-		if (job_begin())
-		{
-			job->failed(job, error);
-			job_commit();
-		}
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(round_context);
-		HOLD_INTERRUPTS();
-		EmitErrorReport();
-		FlushErrorState();
-		AbortCurrentTransaction();
-		RESUME_INTERRUPTS();
-	}
-	PG_END_TRY();
-}
-
-static void
-say_what_failed(void *job)
-{
-	errcontext("%s of integration %lld", ((Job *) job)->doing, (long long) ((Job *) job)->integration);
-}
-
-static void
-rest_after_errors(void)
-{
-	long		rest_ms = REST_FIRST_MS;
-
-	for (int i = ERRORS_IN_A_ROW; i < errors_in_a_row && rest_ms < REST_LIMIT_MS; i++)
-		rest_ms *= 2;
-	if (errors_in_a_row >= ERRORS_IN_A_ROW)
-		rest_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), rest_ms);
-}
-
-/* One step, and its calls on their way. False: the job is over. */
-static bool
-make_step(Job *job)
-{
-	ErrorContextCallback context = {.callback = say_what_failed, .arg = job, .previous = error_context_stack};
-	char	   *volatile error = NULL;
-
-	error_context_stack = &context;
-	PG_TRY();
-	{
-		job->calls = NULL;
-		job->call_count = 0;
-		job->step(job);
-		for (int i = 0; i < job->call_count; i++)
-			cobot_start(job->calls[i]);
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(round_context);
-		HOLD_INTERRUPTS();
-
-		ErrorData  *data = CopyErrorData();
-
-		error = data->message ? data->message : pstrdup("unknown error");
-		EmitErrorReport();
-		FlushErrorState();
-		AbortCurrentTransaction();
-		RESUME_INTERRUPTS();
-	}
-	PG_END_TRY();
-	error_context_stack = context.previous;
-	MemoryContextSwitchTo(round_context);
-
-	errors_in_a_row = error ? errors_in_a_row + 1 : 0;
-	if (error)
-	{
-		rest_after_errors();
-		cobot_abandon(job->calls, job->call_count);
-		tell_failed(job, error);
-		MemoryContextSwitchTo(round_context);
-		return false;
-	}
-	return job->call_count > 0;
-}
-
-static bool
-has_settled(Job *job)
-{
-	bool		settled = true;
-
-	for (int i = 0; i < job->call_count; i++)
-		settled &= cobot_advance(job->calls[i]);
-	return settled;
-}
-
-static bool
-turn_is_over(void)
-{
-	return GetCurrentTimestamp() >= turn_ends;
-}
-
-/*
- * Brings jobs forward, the urgent ones first; true if one came to its end. Between two of
- * them requests go on their way and answers are taken in: other spaces' time runs on.
- */
-static bool
-advance_jobs(void)
-{
-	dlist_mutable_iter iter;
-	bool		ended = false;
-
-	answers_left = false;
-	dlist_foreach_modify(iter, &jobs)
-	{
-		Job		   *job = dlist_container(Job, node, iter.cur);
-
-		if (!has_settled(job))
-			continue;
-		if (!job->urgent && turn_is_over())
-		{
-			answers_left = true;
-			break;
-		}
-		if (!make_step(job))
-		{
-			end_job(job);
-			ended = true;
-		}
-		http_progress();
-	}
-	return ended;
-}
-
-/* Nothing is lost: what is under way is claimed again, and check-ins are looked up before they are sent. */
-static void
-give_everything_up(void)
-{
-	dlist_mutable_iter iter;
-
-	dlist_foreach_modify(iter, &jobs)
-	{
-		Job		   *job = dlist_container(Job, node, iter.cur);
-
-		cobot_abandon(job->calls, job->call_count);
-		end_job(job);
-	}
-}
-
-/* ---- finding work ---- */
-
-/* True if another job that counts for the places may begin. */
-static bool
-has_room(void)
-{
-	TimestampTz slow = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), -SLOW_AFTER_MS);
-	int			quick = 0;
-	int			all = 0;
-	dlist_iter	iter;
-
-	dlist_foreach(iter, &jobs)
-	{
-		Job		   *job = dlist_container(Job, node, iter.cur);
-
-		all++;
-		if (job->began_at > slow)
-			quick++;
-	}
-	return quick < smartspace_worker_concurrency && all < smartspace_worker_concurrency * (1 + SLOW_PLACES);
-}
-
-/* Whatever is done by now may have made more: everything is looked at again. */
-static void
-look_everywhere(void)
-{
-	for (int i = 0; i < (int) lengthof(sources); i++)
-		sources[i].due_at = order.task != WORKER_DELIVER || sources[i].in_delivery ? DT_NOBEGIN : DT_NOEND;
-}
-
-static void
-begin_job(Job *job)
-{
-	job->began_at = GetCurrentTimestamp();
-	if (job->urgent)
-		dlist_push_head(&jobs, &job->node);
-	else
-		dlist_push_tail(&jobs, &job->node);
-	if (job->call_count == 0)
-	{
-		if (!make_step(job))
-			end_job(job);
-		return;
-	}
-	for (int i = 0; i < job->call_count; i++)
-		cobot_start(job->calls[i]);
-}
-
-/*
- * Begins what is due, as far as there is room, and one at least of each kind: places that
- * are free shall not wait for all answers to be looked at. False: the extension is not here.
- */
-static bool
-find_work(void)
-{
-	for (int i = 0; i < (int) lengthof(sources); i++)
-	{
-		WorkSource *source = &sources[i];
-		Job		   *job;
-
-		while (Max(source->due_at, rest_until) <= GetCurrentTimestamp() && (!source->has_places || has_room()))
-		{
-			MemoryContextReset(round_context);
-			job = source->next();
-			MemoryContextSwitchTo(round_context);
-			if (job)
-			{
-				begin_job(job);
-				http_progress();
-				if (source->has_places && turn_is_over())
-					break;
-				continue;
-			}
-			if (!job_begin())
-				return false;
-			source->due_at = source->due();
-			job_commit();
-			MemoryContextSwitchTo(round_context);
-			break;
-		}
-	}
-	return true;
-}
-
-/* What there is no place for becomes due when a job ends. */
-static TimestampTz
-next_due(void)
-{
-	TimestampTz due = DT_NOEND;
-	bool		room = has_room();
-
-	for (int i = 0; i < (int) lengthof(sources); i++)
-		if (room || !sources[i].has_places)
-			due = Min(due, sources[i].due_at);
-	return Max(due, rest_until);
-}
-
 /* ---- waiting ---- */
 
 /*
@@ -481,11 +174,8 @@ static void
 report_activity(void)
 {
 	static int	reported = -1;
-	dlist_iter	iter;
-	int			count = 0;
+	int			count = worker_job_count();
 
-	dlist_foreach(iter, &jobs)
-		count++;
 	if (count == reported)
 		return;
 	reported = count;
@@ -498,18 +188,12 @@ report_activity(void)
 static void
 wait_for_news(TimestampTz until)
 {
-	long		wait_ms = answers_left ? 0 : LOOK_ASIDE_MS;
-	dlist_iter	iter;
+	long		wait_ms = LOOK_ASIDE_MS;
+	long		jobs_ms = worker_job_wait_ms();
 
 	wait_ms = Min(wait_ms, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until));
-	dlist_foreach(iter, &jobs)
-	{
-		Job		   *job = dlist_container(Job, node, iter.cur);
-		long		job_ms = cobot_wait_ms(job->calls, job->call_count);
-
-		if (job_ms >= 0)
-			wait_ms = Min(wait_ms, job_ms);
-	}
+	if (jobs_ms >= 0)
+		wait_ms = Min(wait_ms, jobs_ms);
 	report_activity();
 	http_wait(wait_ms);
 	if (ConfigReloadPending)
@@ -529,20 +213,18 @@ work(void)
 	TimestampTz leave_at = DT_NOEND;	/* when to leave if nothing more comes */
 	TimestampTz look_aside_at = 0;
 
-	look_everywhere();
+	worker_job_look_everywhere();
 	for (;;)
 	{
 		TimestampTz now = GetCurrentTimestamp();
 
 		MemoryContextReset(round_context);
-		turn_ends = TimestampTzPlusMilliseconds(now, TURN_MS);
 		if (was_woken())
-			look_everywhere();
-		if (advance_jobs())
-			look_everywhere();
-		if (unwanted || !find_work())
+			worker_job_look_everywhere();
+		worker_job_advance();
+		if (unwanted || !worker_job_find_work())
 		{
-			give_everything_up();
+			worker_job_give_up_all();
 			return DT_NOEND;
 		}
 		if (now >= look_aside_at)
@@ -550,20 +232,20 @@ work(void)
 			look_aside_at = TimestampTzPlusMilliseconds(now, LOOK_ASIDE_MS);
 			if (somebody_wants_database())
 			{
-				give_everything_up();
+				worker_job_give_up_all();
 				return TimestampTzPlusMilliseconds(now, COME_BACK_MS);
 			}
 		}
 
-		if (!dlist_is_empty(&jobs))
+		if (worker_job_count() > 0)
 			leave_at = DT_NOEND;
 		else if (order.task != WORKER_LAUNCHED)
-			return next_due();
+			return worker_job_next_due();
 		else if (leave_at == DT_NOEND)
 			leave_at = TimestampTzPlusMilliseconds(now, smartspace_worker_linger_s * 1000L);
 		else if (now >= leave_at)
-			return next_due();
-		wait_for_news(Min(leave_at, next_due()));
+			return worker_job_next_due();
+		wait_for_news(Min(leave_at, worker_job_next_due()));
 	}
 }
 
@@ -620,114 +302,11 @@ worker_main(Datum arg)
 	round_context = AllocSetContextCreate(TopMemoryContext, "smartspace_cobot round", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(round_context);
 	set_up();
+	worker_job_init(round_context, order.task == WORKER_DELIVER);
 	prepare();
 	do
 	{
 		due = work();
 	} while (!say_good_bye(due));
 	proc_exit(0);
-}
-
-/* ---- for others ---- */
-
-void
-worker_describe(BackgroundWorker *worker, const WorkerOrder *what)
-{
-	*worker = (BackgroundWorker) {
-		.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION,
-		.bgw_start_time = BgWorkerStart_RecoveryFinished,
-		.bgw_restart_time = BGW_NEVER_RESTART,
-		.bgw_notify_pid = MyProcPid
-	};
-	snprintf(worker->bgw_name, BGW_MAXLEN, "smartspace_cobot worker%s%s", what->name[0] ? ": " : "", what->name);
-	strlcpy(worker->bgw_type, "smartspace_cobot worker", BGW_MAXLEN);
-	strlcpy(worker->bgw_library_name, "smartspace_cobot", BGW_MAXLEN);
-	strlcpy(worker->bgw_function_name, "worker_main", BGW_MAXLEN);
-	memcpy(worker->bgw_extra, what, sizeof(*what));
-}
-
-/* Until the worker has ended or the time is over; true if it has. */
-static bool
-wait_for_end(BackgroundWorkerHandle *handle, long wait_ms)
-{
-	TimestampTz until = wait_ms < 0 ? DT_NOEND : TimestampTzPlusMilliseconds(GetCurrentTimestamp(), wait_ms);
-
-	for (;;)
-	{
-		TimestampTz now = GetCurrentTimestamp();
-		pid_t		pid;
-		BgwHandleStatus status = GetBackgroundWorkerPid(handle, &pid);
-
-		if (status == BGWH_STOPPED)
-			return true;
-		if (status == BGWH_POSTMASTER_DIED || now >= until)
-			return false;
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 Min(TimestampDifferenceMilliseconds(now, until), 1000), PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
-	}
-}
-
-bool
-worker_run_once(WorkerOrder *what, long wait_ms)
-{
-	BackgroundWorker worker;
-	BackgroundWorkerHandle *handle;
-	volatile bool ended = false;
-
-	what->database = MyDatabaseId;
-	worker_describe(&worker, what);
-	if (!RegisterDynamicBackgroundWorker(&worker, &handle))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-				 errmsg("no free background worker"),
-				 errhint("Raise max_worker_processes, or try again when others have ended.")));
-	PG_TRY();
-	{
-		ended = wait_for_end(handle, wait_ms);
-	}
-	PG_CATCH();
-	{
-		TerminateBackgroundWorker(handle);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-	return ended;
-}
-
-/*
- * cobot_run_due() -> text
- */
-Datum
-worker_run_due(PG_FUNCTION_ARGS)
-{
-	WorkerOrder what = {.task = WORKER_RUN_DUE};
-	char	   *words;
-
-	(void) fcinfo;
-	PreventCommandIfReadOnly("cobot_run_due()");
-	if (wake_has_worker())
-	{
-		wake_at_commit();
-		PG_RETURN_TEXT_P(cstring_to_text("the worker takes up what is due"));
-	}
-
-	TimestampTz began_at = GetCurrentTimestamp();
-
-	worker_run_once(&what, -1);
-
-	SPI_connect();
-
-	QueryArg	arg = query_value(TIMESTAMPTZOID, TimestampTzGetDatum(began_at));
-
-	query_run("SELECT pg_catalog.format('%s synchronised, %s of them not well',"
-			  "  pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE r.result NOT IN ('ok', 'ok_with_problems')))"
-			  " FROM smartspace.cobot_sync_run r WHERE r.finished_at >= $1 AND r.kind = 'sync'", 1, &arg);
-	words = query_result_text(0, 1);
-
-	Datum		result = SPI_datumTransfer(CStringGetTextDatum(words), false, -1);
-
-	SPI_finish();
-	PG_RETURN_DATUM(result);
 }
