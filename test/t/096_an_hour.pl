@@ -89,7 +89,7 @@ UPDATE smartspace.cobot_sync_run SET started_at = started_at - interval '1 minut
 SELECT smartspace.cobot_wake_worker();
 COMMIT;
 SQL
-	if ($minute < 50)
+	if ($minute < 36)
 	{
 		some_fault($name{$_}) foreach grep { rand() < 0.15 } keys %name;
 		my ($pid) = $t->sql(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'smartspace_cobot worker'});
