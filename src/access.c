@@ -14,7 +14,9 @@
  */
 #include "postgres.h"
 
+#include "access/table.h"
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/async.h"
 #include "commands/trigger.h"
@@ -23,14 +25,17 @@
 #include "funcapi.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "access.h"
 #include "lock.h"
+#include "smartspace_cobot.h"
 
 PG_FUNCTION_INFO_V1(access_follow);
 PG_FUNCTION_INFO_V1(access_recompute_all);
@@ -201,16 +206,21 @@ static const AccessTable access_table[] = {
 
 /*
  * For a handful of rows planning would cost more than running, so one generic
- * plan is kept; for many the plan has to fit their number and is made each time.
+ * plan is kept, another one for a table that has grown; for many rows the plan has
+ * to fit their number and is made each time.
  */
 typedef enum AccessScale
 {
 	A_HANDFUL,
+	A_HANDFUL_OF_MANY,
 	MANY,
 	ACCESS_SCALE_COUNT
 } AccessScale;
 
 #define HANDFUL_LIMIT 100
+
+/* From here on (some 2,000 members) an index is the way to one, also by the planner's reckoning. */
+#define LARGE_PAGES 256
 
 static SPIPlanPtr access_plan[ACCESS_QUERY_COUNT][ACCESS_SCALE_COUNT];
 static AccessCounts counts;
@@ -239,15 +249,29 @@ run_with_latest_snapshot(SPIPlanPtr plan, Datum *args, const char *nulls)
 	return SPI_execute_snapshot(plan, args, nulls, GetLatestSnapshot(), InvalidSnapshot, false, true, 0);
 }
 
+/* A plan that is kept has to fit the table as it will be, and not as small as it was when the first members came. */
+static bool
+is_large(void)
+{
+	Relation	members = table_open(get_relname_relid("cobot_membership", get_namespace_oid(SMARTSPACE_SCHEMA, false)), AccessShareLock);
+	BlockNumber pages = RelationGetNumberOfBlocks(members);
+
+	table_close(members, NoLock);
+	return pages >= LARGE_PAGES;
+}
+
 static void
 run(AccessQuery query, AccessScale scale, int nargs, Oid *types, Datum *args, const char *nulls)
 {
+	if (scale == A_HANDFUL && is_large())
+		scale = A_HANDFUL_OF_MANY;
+
 	SPIPlanPtr	plan = access_plan[query][scale];
 
 	if (plan == NULL)
 	{
 		plan = SPI_prepare_cursor(access_query[query], nargs, types,
-								  scale == A_HANDFUL ? CURSOR_OPT_GENERIC_PLAN : CURSOR_OPT_CUSTOM_PLAN);
+								  scale == MANY ? CURSOR_OPT_CUSTOM_PLAN : CURSOR_OPT_GENERIC_PLAN);
 		if (plan == NULL || SPI_keepplan(plan) != 0)
 			elog(ERROR, "could not prepare a statement about grants: %s", SPI_result_code_string(SPI_result));
 		access_plan[query][scale] = plan;

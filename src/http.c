@@ -398,7 +398,7 @@ fail_running(CURLMcode code)
 static void
 make_progress(void)
 {
-	struct epoll_event events[16];
+	struct epoll_event events[64];
 	CURLMcode	code = CURLM_OK;
 	sigset_t	saved;
 	int			running;
@@ -566,6 +566,14 @@ http_wait(long timeout_ms)
 		make_progress();
 		over = has_deadline && (latch_was_set || now_us() >= deadline_us);
 	}
+}
+
+void
+http_progress(void)
+{
+	open_process();
+	run_queued();
+	make_progress();
 }
 
 void

@@ -97,6 +97,12 @@ extern void http_start(HttpRequest *request);
  */
 extern int	http_wait(long timeout_ms);
 
+/*
+ * Sends and receives what can be at this moment, and tells nobody. For between two long
+ * pieces of other work, lest servers or time limits lose patience.
+ */
+extern void http_progress(void);
+
 /* Takes a request off the wire; harmless for one that is done or was never started. */
 extern void http_abandon(HttpRequest *request);
 

@@ -61,6 +61,12 @@ PGDLLEXPORT void worker_main(Datum arg);
 #define RUN_DUE_SLACK_S 600
 
 /*
+ * After so long the jobs that have their answers, and those that could begin, let others
+ * go first: whoever came in at a door meanwhile.
+ */
+#define TURN_MS 10
+
+/*
  * A job that is older than this waits for a slow space. It takes no place from others, up
  * to so many times the places.
  */
@@ -89,6 +95,8 @@ static WorkerOrder order;
 static dlist_head jobs = DLIST_STATIC_INIT(jobs);
 static MemoryContext round_context;
 static bool unwanted = false;	/* the setting names this database no more */
+static TimestampTz turn_ends;
+static bool answers_left;		/* when the turn was over */
 
 /* ---- place in shared memory, for a worker of the launcher ---- */
 
@@ -277,21 +285,40 @@ has_settled(Job *job)
 	return settled;
 }
 
-/* Brings all jobs forward; true if one came to its end. */
+static bool
+turn_is_over(void)
+{
+	return GetCurrentTimestamp() >= turn_ends;
+}
+
+/*
+ * Brings jobs forward, the urgent ones first; true if one came to its end. Between two of
+ * them requests go on their way and answers are taken in: other spaces' time runs on.
+ */
 static bool
 advance_jobs(void)
 {
 	dlist_mutable_iter iter;
 	bool		ended = false;
 
+	answers_left = false;
 	dlist_foreach_modify(iter, &jobs)
 	{
 		Job		   *job = dlist_container(Job, node, iter.cur);
 
-		if (!has_settled(job) || make_step(job))
+		if (!has_settled(job))
 			continue;
-		end_job(job);
-		ended = true;
+		if (!job->urgent && turn_is_over())
+		{
+			answers_left = true;
+			break;
+		}
+		if (!make_step(job))
+		{
+			end_job(job);
+			ended = true;
+		}
+		http_progress();
 	}
 	return ended;
 }
@@ -359,7 +386,10 @@ begin_job(Job *job)
 		cobot_start(job->calls[i]);
 }
 
-/* Begins what is due, as far as there is room. False: the extension is not here. */
+/*
+ * Begins what is due, as far as there is room, and one at least of each kind: places that
+ * are free shall not wait for all answers to be looked at. False: the extension is not here.
+ */
 static bool
 find_work(void)
 {
@@ -375,6 +405,9 @@ find_work(void)
 			if (job)
 			{
 				begin_job(job);
+				http_progress();
+				if (source->has_places && turn_is_over())
+					break;
 				continue;
 			}
 			if (!job_begin())
@@ -388,13 +421,16 @@ find_work(void)
 	return true;
 }
 
+/* What there is no place for becomes due when a job ends. */
 static TimestampTz
 next_due(void)
 {
 	TimestampTz due = DT_NOEND;
+	bool		room = has_room();
 
 	for (int i = 0; i < (int) lengthof(sources); i++)
-		due = Min(due, sources[i].due_at);
+		if (room || !sources[i].has_places)
+			due = Min(due, sources[i].due_at);
 	return due;
 }
 
@@ -437,7 +473,7 @@ report_activity(void)
 static void
 wait_for_news(TimestampTz until)
 {
-	long		wait_ms = LOOK_ASIDE_MS;
+	long		wait_ms = answers_left ? 0 : LOOK_ASIDE_MS;
 	dlist_iter	iter;
 
 	wait_ms = Min(wait_ms, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until));
@@ -474,6 +510,7 @@ work(void)
 		TimestampTz now = GetCurrentTimestamp();
 
 		MemoryContextReset(round_context);
+		turn_ends = TimestampTzPlusMilliseconds(now, TURN_MS);
 		if (was_woken())
 			look_everywhere();
 		if (advance_jobs())

@@ -132,6 +132,38 @@ subtest 'bar 8: DROP EXTENSION does not wait for the worker, which comes back fo
 	like($t->request($space)->{result}, qr/^ok/, 'and one that was rolled back does no harm');
 };
 
+# --- people in the way ---
+subtest 'somebody locks our tables for long: the worker waits with an end, and comes back' => sub {
+	my $session = $t->node->background_psql('postgres');
+	my $last = $t->last_run($space)->{id};
+
+	$session->query('BEGIN; LOCK TABLE smartspace.cobot_membership, smartspace.cobot_sync_task IN ACCESS EXCLUSIVE MODE; SELECT 1');
+	$t->mark_log;
+	my $worker;
+	$t->sql('SELECT smartspace.cobot_wake_worker()');
+	$t->wait_until(sub { $worker = $t->worker; return $worker && ($worker->{wait_event_type} // '') eq 'Lock' }, 'the worker waits for the lock');
+	$t->wait_until(sub { $t->logged(qr/canceling statement due to lock timeout/) > 0 }, 'it gives up');
+	pass('it does not wait for ever');
+	$session->query('COMMIT; SELECT 1');
+	$session->quit;
+	like($t->request($space)->{result}, qr/^ok/, 'and goes on when the lock is gone');
+};
+
+subtest 'an integration is deleted while Cobot is asked about it' => sub {
+	$t->mark_log;
+	my $doomed = $t->connect_space('space-0002');
+	$t->wait_for_run($doomed);
+	$t->stall($doomed, 'space-0002', delay_ms => 600);
+	my $pid = $t->worker->{pid};
+	my ($answer, $seconds) = timed("DELETE FROM smartspace.cobot_integration WHERE id = $doomed");
+	ok($answer->{ok}, 'it can be deleted') or diag $answer->{err};
+	cmp_ok($seconds, '<', 0.5, "... at once ($seconds s)");
+	$cobot->clear_faults;
+	$t->wait_until(sub { !$t->rows('SELECT * FROM smartspace.cobot_sync_progress') }, 'its run ends');
+	like($t->request($space)->{result}, qr/^ok/, 'the others go on');
+	is($t->logged(qr/ERROR|FATAL|PANIC|WARNING/), 0, '... without any complaint') or diag slurp_file($t->node->logfile, $t->{log_mark});
+};
+
 # --- bar 4 ---
 subtest 'bar 4: fast shutdown is fast, and the work goes on after the start' => sub {
 	foreach my $fault ({ stall => 'headers' }, { stall => 3000 }, { delay_ms => 20000 })

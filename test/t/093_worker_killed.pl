@@ -11,8 +11,8 @@ use Time::HiRes qw(sleep time);
 
 use constant {
 	SPACES => 3,
-	ROUNDS => 16,    # the least; as many as fit into
-	SECONDS => 30,
+	ROUNDS => 12,    # at least, and for so many seconds:
+	SECONDS => $ENV{TEST_SECONDS} // 0,
 };
 
 my $seed = $ENV{TEST_SEED} // int rand 1e9;
@@ -64,7 +64,7 @@ my $round = 0;
 my $pid_file = $t->node->data_dir . '/postmaster.pid';
 while ($round < ROUNDS || time < $start + SECONDS)
 {
-	my $kind = (qw(worker launcher session postmaster worker terminate))[ $round++ % 6 ];
+	my $kind = (qw(worker launcher session postmaster worker terminate worker launcher session postmaster worker worker))[ $round++ % 12 ];
 
 	# given: Cobot changed, and everybody is to be synchronised
 	foreach my $name (@names)
@@ -112,6 +112,34 @@ note join ', ', map { sprintf '%s: %d times, %.1f s at most', $_, $count{$_}, $l
 cmp_ok($longest{$_}, '<', 12, "$_: work went on within seconds") foreach sort keys %longest;
 is($t->grants_differ, 0, 'the grants equal their definition');
 is($t->sql("SELECT count(*) FROM smartspace.cobot_sync_run WHERE result NOT IN ('ok', 'ok_with_problems')"), 0, 'no run failed');
+
+# --- a worker that outlives its launcher ---
+subtest 'a worker that outlives its launcher is looked after by the next one' => sub {
+	$t->stall($spaces[0], $names[0]);
+	my ($worker, $launcher) = ($t->worker, $t->launcher);
+	my $last = $t->last_run($spaces[0])->{id};
+
+	$t->sql("SELECT pg_terminate_backend($launcher->{pid})");
+	my $next;
+	$t->wait_until(sub { $next = $t->launcher; return $next && $next->{pid} != $launcher->{pid} }, 'another launcher');
+	is($t->worker->{pid}, $worker->{pid}, 'the worker goes on meanwhile');
+	$cobot->clear_faults;
+	$t->sql("SELECT pg_terminate_backend($worker->{pid})");
+	my $seconds = $t->seconds_until(sub { $t->last_run($spaces[0])->{id} > $last }, 'the work is taken up');
+	cmp_ok($seconds, '<', 5, sprintf 'when it fails, another one goes on (%.1f s)', $seconds);
+};
+
+subtest 'pg_cancel_backend does no more harm than that' => sub {
+	$t->stall($spaces[0], $names[0]);
+	my $last = $t->last_run($spaces[0])->{id};
+	my $launcher = $t->launcher->{pid};
+
+	$cobot->clear_faults;
+	$t->sql("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE backend_type LIKE 'smartspace_cobot %'");
+	my $seconds = $t->seconds_until(sub { $t->last_run($spaces[0])->{id} > $last }, 'the work is taken up');
+	cmp_ok($seconds, '<', 5, sprintf 'the work goes on (%.1f s)', $seconds);
+	is($t->launcher->{pid}, $launcher, 'and the launcher is the same');
+};
 
 # --- again and again in the middle: it is put off, and the others are not ---
 $t->wait_for_no_worker;

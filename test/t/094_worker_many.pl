@@ -117,7 +117,8 @@ SQL
 
 # --- rate limits ---
 subtest 'integrations of one user stay below the rate limits of Cobot together' => sub {
-	my $t = CobotWorker->new(spaces => 9, members => 3, linger => 30, rate_limit => 1);
+	my $t = CobotWorker->new(spaces => 9, members => 3, linger => 30, rate_limit => 1,
+		conf => "smartspace_cobot.requests_per_minute = 54\nsmartspace_cobot.list_requests_per_minute = 5\n");
 	my $cobot = $t->cobot;
 
 	$t->sql(<<'SQL');

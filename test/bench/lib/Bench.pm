@@ -71,6 +71,14 @@ log_statement = none
 log_duration = off
 CONF
 
+=head2 conf
+
+What postgresql.conf gets; a function.
+
+=cut
+
+sub conf { return $conf; }
+
 =head2 new(members => N, large => N, rounds => N)
 
 Starts both servers and prepares the space and the yardsticks.
@@ -201,6 +209,20 @@ sub _sorted
 	return sort { $a <=> $b } @_;
 }
 
+=head2 percentile($percent, @numbers)
+
+The number below which so many percent of them are; a function.
+
+=cut
+
+sub percentile
+{
+	my ($percent, @numbers) = @_;
+	my @sorted = _sorted(@numbers);
+
+	return $sorted[ $#sorted * $percent / 100 ];
+}
+
 sub _median
 {
 	my @sorted = _sorted(@_);
@@ -295,6 +317,20 @@ sub amount
 
 	$self->_add($name, _figure($ours, " $unit"), $yardstick ? _figure($yardstick, " $unit") : '', '',
 		defined $at_most ? ('at most ' . number($at_most), _median(@$ours) <= $at_most) : ());
+	return;
+}
+
+=head2 at_least($what, \@ours, $unit, $at_least)
+
+A line with a quantity of which there shall be enough.
+
+=cut
+
+sub at_least
+{
+	my ($self, $name, $ours, $unit, $at_least) = @_;
+
+	$self->_add($name, _figure($ours, " $unit"), '', '', 'at least ' . number($at_least), _median(@$ours) >= $at_least);
 	return;
 }
 
