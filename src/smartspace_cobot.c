@@ -19,6 +19,7 @@
 #include "launcher.h"
 #include "shared.h"
 #include "smartspace_cobot.h"
+#include "trust.h"
 
 PG_MODULE_MAGIC;
 
@@ -217,6 +218,7 @@ _PG_init(void)
 							PGC_SUSET, 0, NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("smartspace_cobot");
+	trust_install();
 
 	/* pg_upgrade starts the old and the new server, and nothing shall happen there */
 	if (process_shared_preload_libraries_in_progress && !IsBinaryUpgrade)
