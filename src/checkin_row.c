@@ -167,6 +167,9 @@ checkin_rows_mark(CheckinRow **rows, int count)
 {
 	Datum	   *ids = palloc_array(Datum, count);
 
+	/* a crash must not forget what left, whatever synchronous_commit says */
+	ForceSyncCommit();
+
 	for (int i = 0; i < count; i++)
 	{
 		ids[i] = Int64GetDatum(rows[i]->id);

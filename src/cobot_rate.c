@@ -22,7 +22,6 @@
 #include "common/hashfn.h"
 
 #include "cobot_rate.h"
-#include "smartspace_cobot.h"
 
 #define MINUTE_MS 60000.0
 
@@ -56,13 +55,16 @@ typedef struct Rate
 #define SH_DEFINE
 #include "lib/simplehash.h"
 
+int			cobot_requests_per_minute = 54;
+int			cobot_list_requests_per_minute = 5;
+
 static rates_hash *rates = NULL;
 static uint32 sweep_above = SWEEP_ABOVE;
 
 static int
 limit_of(CobotEndpoint endpoint)
 {
-	return endpoint == ENDPOINT_MEMBERSHIPS ? smartspace_list_requests_per_minute : smartspace_requests_per_minute;
+	return endpoint == ENDPOINT_MEMBERSHIPS ? cobot_list_requests_per_minute : cobot_requests_per_minute;
 }
 
 static void

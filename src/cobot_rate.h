@@ -28,6 +28,13 @@ typedef enum CobotEndpoint
 #define COBOT_ENDPOINT_COUNT (ENDPOINT_WORK_SESSIONS + 1)
 
 /*
+ * What any minute may see, for each user and endpoint: settings, by default below what
+ * Cobot allows, because somebody may synchronise by hand meanwhile.
+ */
+extern int	cobot_requests_per_minute;
+extern int	cobot_list_requests_per_minute;
+
+/*
  * May a request of this user leave now? 0: yes, and it is booked. Otherwise how many
  * milliseconds later to ask again; nothing is booked then. now_ms is the process's own
  * monotonic clock. Throws for out of memory only.

@@ -14,6 +14,7 @@
 #include "utils/guc.h"
 #include "utils/timestamp.h"
 
+#include "cobot_rate.h"
 #include "http.h"
 #include "launcher.h"
 #include "shared.h"
@@ -36,8 +37,6 @@ int			smartspace_max_workers;
 int			smartspace_worker_linger_s;
 int			smartspace_worker_concurrency;
 int			smartspace_worker_connections;
-int			smartspace_requests_per_minute;
-int			smartspace_list_requests_per_minute;
 int			smartspace_connect_timeout_ms;
 int			smartspace_request_timeout_ms;
 int			smartspace_low_speed_limit;
@@ -183,14 +182,14 @@ _PG_init(void)
 							NULL, &smartspace_checkin_settle_time_ms, 15000, 100, 600000,
 							PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
 
-	/* Facts: 60 and 6. Somebody may synchronise by hand meanwhile. */
+	/* Below Cobot's limits of 60 and 6; see cobot_rate.h. */
 	DefineCustomIntVariable("smartspace_cobot.requests_per_minute",
 							"Requests of a worker to one of Cobot's endpoints in any minute, for each Cobot user.",
-							NULL, &smartspace_requests_per_minute, 54, 1, 6000,
+							NULL, &cobot_requests_per_minute, 54, 1, 6000,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("smartspace_cobot.list_requests_per_minute",
 							"The same for Cobot's list of members.",
-							NULL, &smartspace_list_requests_per_minute, 5, 1, 6000,
+							NULL, &cobot_list_requests_per_minute, 5, 1, 6000,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
 
 	/* How much to take. */

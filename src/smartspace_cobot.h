@@ -25,8 +25,6 @@ extern int	smartspace_max_workers;
 extern int	smartspace_worker_linger_s;
 extern int	smartspace_worker_concurrency;
 extern int	smartspace_worker_connections;
-extern int	smartspace_requests_per_minute;
-extern int	smartspace_list_requests_per_minute;
 
 extern int	smartspace_connect_timeout_ms;
 extern int	smartspace_request_timeout_ms;

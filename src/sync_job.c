@@ -53,7 +53,7 @@ typedef struct SyncJob
 
 /* ---- which one ---- */
 
-/* What counts as now for an integration i: a fifth of its interval ahead at most. */
+/* What counts as now for an integration i: a fifth of its interval ahead at most, and not where less than half of it is waited for. */
 #define NOW_AND_SLACK "pg_catalog.clock_timestamp() + LEAST($1 * interval '1 second', i.sync_interval / 5)"
 
 static int64 slack_s = 0;
@@ -73,6 +73,8 @@ static const char *const due_queries[] = {
 	" AND t.due_at <= pg_catalog.clock_timestamp() + $1 * interval '0' ORDER BY t.requested_at LIMIT 1 FOR UPDATE SKIP LOCKED",
 	"SELECT t.integration_id FROM smartspace.cobot_sync_task t JOIN smartspace.cobot_integration i ON i.id = t.integration_id"
 	" WHERE t.due_at <= pg_catalog.clock_timestamp() + $1 * interval '1 second' AND t.due_at <= " NOW_AND_SLACK
+	" AND (t.due_at <= pg_catalog.clock_timestamp() OR (SELECT r.next_at - r.finished_at FROM smartspace.cobot_sync_run r"
+	"  WHERE r.integration_id = t.integration_id AND r.next_at IS NOT NULL ORDER BY r.id DESC LIMIT 1) > i.sync_interval / 2)"
 	" ORDER BY t.due_at LIMIT 1 FOR UPDATE OF t SKIP LOCKED"
 };
 

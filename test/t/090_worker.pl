@@ -64,13 +64,13 @@ $seconds = $t->seconds_until(sub { $t->last_run($space)->{id} > $before }, 'anot
 cmp_ok($seconds, '<', 5, "a worker that was terminated comes back and goes on ($seconds s)");
 is($t->last_run($space)->{run_by}, 'worker', '... with the same work');
 
-$cobot->fault(match => { path => '/api/memberships' }, delay_ms => 6000);
+$cobot->fault(match => { path => '/api/memberships' }, delay_ms => 5800);
 my $session = $t->node->background_psql('postgres', on_error_stop => 0);
 $session->query_until(qr/go/, "\\echo go\nSELECT result FROM smartspace.cobot_sync($space);\n");
 $t->wait_until(sub { $t->rows("SELECT * FROM smartspace.cobot_sync_progress WHERE phase = 'asking'") }, 'the view shows a manual synchronisation');
 pass('the progress view shows a manual synchronisation');
 $session->query('SELECT 1');
-like($session->{stderr}, qr/NOTICE:  synchronising "demo-space": waiting for Cobot's lists, \d requests so far/, 'one that takes long says after some seconds what it waits for');
+like($session->{stderr}, qr/NOTICE:  synchronising "demo-space": waiting for Cobot's lists, \d requests so far/, 'one that takes long says after five seconds what it waits for');
 $session->quit;
 is(scalar($t->rows('SELECT * FROM smartspace.cobot_sync_progress')), 0, 'nothing is under way any more');
 
@@ -151,7 +151,6 @@ foreach my $case (
 	is($t->contents, $contents, "an integration that is $what while Cobot is asked: nothing is taken over");
 	is($t->last_run($space)->{id}, $before, '... and there is no run');
 	$cobot->clear_faults;
-	$t->fresh_user($space);
 	$t->sql("SELECT smartspace.cobot_arm($space); UPDATE smartspace.cobot_integration SET state = 'connected' WHERE id = $space");
 	is($t->wait_for_run($space, $before)->{members_changed}, 3, '... until it is set right');
 }

@@ -48,7 +48,7 @@ is($worker->{xact_start} // $worker->{backend_xmin}, undef, '... without a trans
 like($session->query('SELECT 1'), qr/1 synchronised, 0 of them not well/, 'it is done');
 
 # a manual one
-$cobot->fault(match => { host => 'space-0002.cobot.me', path => '/api/memberships' }, delay_ms => 6000);
+$cobot->fault(match => { host => 'space-0002.cobot.me', path => '/api/memberships' }, delay_ms => 5800);
 $session->{stderr} = '';
 $session->query_until(qr/go/, "\\echo go\nSELECT result FROM smartspace.cobot_sync($other);\n");
 $t->wait_until(sub { @progress = $t->rows('SELECT * FROM smartspace.cobot_sync_progress') }, 'a run is under way');

@@ -9,7 +9,6 @@
 #include "common/pg_prng.h"
 
 #include "cobot_rate.h"
-#include "smartspace_cobot.h"
 #include "tap.h"
 
 /* The address sanitizer's; gcc brings no header for it. */
@@ -26,10 +25,6 @@ extern size_t __sanitizer_get_current_allocated_bytes(void);
 #define USERS 4
 #define ARRIVALS 400000
 #define ENDPOINTS lengthof(endpoints)
-
-/* The settings, with their defaults. */
-int			smartspace_requests_per_minute = 54;
-int			smartspace_list_requests_per_minute = 5;
 
 static const CobotEndpoint endpoints[] = {ENDPOINT_MEMBERSHIPS, ENDPOINT_MEMBERSHIP, ENDPOINT_PLANS};
 
