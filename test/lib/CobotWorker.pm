@@ -119,8 +119,7 @@ sub wait_for_run
 
 =head2 request($integration)
 
-Asks the worker for a synchronisation and waits for its end; returns the run. As if
-somebody else had connected the space each time: a user has six lists of members a minute.
+Asks the worker for a synchronisation and waits for its end; returns the run.
 
 =cut
 
@@ -129,29 +128,8 @@ sub request
 	my ($self, $integration) = @_;
 	my $last = $self->last_run($integration);
 
-	$self->fresh_user($integration);
 	$self->sql("SELECT smartspace.cobot_request_sync($integration)");
 	return $self->wait_for_run($integration, $last ? $last->{id} : 0);
-}
-
-=head2 fresh_user(@integrations)
-
-Each is from now on as if a user of its own had connected it, who has not asked Cobot for
-anything yet.
-
-=cut
-
-sub fresh_user
-{
-	my ($self, @integrations) = @_;
-
-	foreach my $integration (@integrations)
-	{
-		my $user = 'user ' . ++$self->{users};
-
-		$self->sql("UPDATE smartspace.cobot_integration SET connected_by = '$user' WHERE id = $integration");
-	}
-	return;
 }
 
 =head2 stall($integration, $subdomain, %fault), task($integration)
@@ -169,7 +147,6 @@ sub stall
 	%fault = (stall => 'headers') unless %fault;
 	$cobot->fault(match => { host => "$subdomain.cobot.me", path => '/api/memberships' }, times => 0, %fault);
 	my ($last) = map { $_->{n} } reverse $cobot->log;
-	$self->fresh_user($integration);
 	$self->sql("SELECT smartspace.cobot_request_sync($integration)");
 	return $self->wait_until(sub { grep { $_->{path} eq '/api/memberships' && $_->{host} eq "$subdomain.cobot.me" } $cobot->log($last // 0) },
 		'the worker asks for the members');

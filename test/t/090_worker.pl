@@ -151,7 +151,6 @@ foreach my $case (
 	is($t->contents, $contents, "an integration that is $what while Cobot is asked: nothing is taken over");
 	is($t->last_run($space)->{id}, $before, '... and there is no run');
 	$cobot->clear_faults;
-	$t->fresh_user($space);
 	$t->sql("SELECT smartspace.cobot_arm($space); UPDATE smartspace.cobot_integration SET state = 'connected' WHERE id = $space");
 	is($t->wait_for_run($space, $before)->{members_changed}, 3, '... until it is set right');
 }

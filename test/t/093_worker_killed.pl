@@ -77,7 +77,6 @@ while ($round < ROUNDS || time < $start + SECONDS)
 	my $session = $t->node->background_psql('postgres', on_error_stop => 0);
 	my $session_pid = $session->query('SELECT pg_backend_pid()');
 	my ($launcher, $postmaster) = (victim('launcher') // 0, (split /\n/, PostgreSQL::Test::Utils::slurp_file($pid_file))[0]);
-	$t->fresh_user(@spaces);
 	$t->sql('SELECT smartspace.cobot_request_sync()');
 
 	# when: somebody is killed, sooner or later

@@ -37,7 +37,6 @@ SQL
 	$t->stall($slow, 'space-0002');
 	my $pid = $t->worker->{pid};
 	my %before = map { $_ => $t->last_run($_)->{id} } @spaces;
-	$t->fresh_user(@spaces);
 	my $start = time;
 	$t->sql("SELECT smartspace.cobot_request_sync($_)") foreach $bad, @others;
 	$t->wait_for_run($_, $before{$_}) foreach $bad, @others;
@@ -64,7 +63,6 @@ SQL
 	foreach my $attempt (2 .. 4)
 	{
 		my $last = $t->last_run($bad)->{id};
-		$t->fresh_user($bad);
 		$t->sql("UPDATE smartspace.cobot_sync_run SET next_at = now() WHERE integration_id = $bad; UPDATE smartspace.cobot_sync_task SET due_at = now() WHERE integration_id = $bad; SELECT smartspace.cobot_wake_worker()");
 		$t->wait_for_run($bad, $last);
 		my $task = $t->task($bad);

@@ -9,7 +9,7 @@ use Test::More;
 
 use constant COMMITS => 40_000;
 
-my $t = CobotWorker->new(members => 2, linger => 1, conf => "log_statement = none\nsynchronous_commit = off\n");
+my $t = CobotWorker->new(members => 2, linger => 1, conf => "log_statement = none\nsynchronous_commit = off\nsmartspace_cobot.list_requests_per_minute = 5\n");
 my $space = $t->connect_space('demo-space');
 
 $t->wait_for_run($space);
