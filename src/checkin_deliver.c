@@ -91,7 +91,7 @@ is_still_usable(const Job *job)
 	Integration integration;
 	bool		usable;
 
-	if (query_run("SELECT FROM smartspace.cobot_integration i WHERE i.id = $1", 1, &arg) == 0)
+	if (query_run_kept("SELECT FROM smartspace.cobot_integration i WHERE i.id = $1", 1, &arg) == 0)
 		return false;
 	integration_load(&integration, job->integration, false);
 	usable = integration_can_ask(&integration) && strcmp(integration.subdomain, job->client.subdomain) == 0 &&
@@ -486,7 +486,7 @@ checkin_job_next(void)
 
 	if (rest_until > GetCurrentTimestamp() || !job_begin())
 		return NULL;
-	query_run("SELECT c.integration_id FROM smartspace.cobot_checkin c"
+	query_run_kept("SELECT c.integration_id FROM smartspace.cobot_checkin c"
 			  " WHERE c.state IN ('queued', 'sending') AND c.next_attempt_at <= pg_catalog.now()"
 			  " GROUP BY 1 ORDER BY pg_catalog.min(c.next_attempt_at)", 0, NULL);
 	for (uint64 i = 0; i < SPI_processed && job == NULL; i++)
@@ -505,7 +505,7 @@ checkin_next_due(void)
 {
 	TimestampTz soon = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOCKED_AGAIN_MS);
 
-	query_run("SELECT pg_catalog.min(c.next_attempt_at) FROM smartspace.cobot_checkin c WHERE c.state IN ('queued', 'sending')",
+	query_run_kept("SELECT pg_catalog.min(c.next_attempt_at) FROM smartspace.cobot_checkin c WHERE c.state IN ('queued', 'sending')",
 			  0, NULL);
 	return query_result_is_null(0, 1) ? DT_NOEND : Max(query_result_int64(0, 1), soon);
 }

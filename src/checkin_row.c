@@ -48,7 +48,7 @@ checkin_rows_claim(int64 integration, MemoryContext context)
 	QueryArg	arg = query_int64(integration);
 	bool		isnull;
 
-	query_run("WITH due AS MATERIALIZED (SELECT c.id FROM smartspace.cobot_checkin c"
+	query_run_kept("WITH due AS MATERIALIZED (SELECT c.id FROM smartspace.cobot_checkin c"
 			  "  WHERE c.integration_id = $1 AND c.state IN ('queued', 'sending') AND c.next_attempt_at <= pg_catalog.now()"
 			  "  ORDER BY c.next_attempt_at, c.id LIMIT " BATCH " FOR UPDATE SKIP LOCKED"
 			  "), claimed AS (UPDATE smartspace.cobot_checkin c SET attempts = c.attempts + 1,"
@@ -74,7 +74,7 @@ checkin_rows_end_late(Datum ids)
 {
 	QueryArg	arg = query_value(INT8ARRAYOID, ids);
 
-	query_run("UPDATE smartspace.cobot_checkin c SET state = v.state, reason = v.reason, settled_at = pg_catalog.now(),"
+	query_run_kept("UPDATE smartspace.cobot_checkin c SET state = v.state, reason = v.reason, settled_at = pg_catalog.now(),"
 			  "  next_attempt_at = NULL,"
 			  "  holds_until = CASE v.state WHEN 'failed' THEN pg_catalog.now() + v.checkin_pause_after_refusal END"
 			  " FROM (SELECT d.id, i.checkin_pause_after_refusal, CASE"
@@ -95,7 +95,7 @@ checkin_rows_end_unwanted(Datum ids)
 	QueryArg	arg = query_value(INT8ARRAYOID, ids);
 
 	/* of the rows of one member the oldest stays, unless one was sent already */
-	query_run("UPDATE smartspace.cobot_checkin c SET state = 'skipped', reason = v.reason, settled_at = pg_catalog.now(),"
+	query_run_kept("UPDATE smartspace.cobot_checkin c SET state = 'skipped', reason = v.reason, settled_at = pg_catalog.now(),"
 			  "  next_attempt_at = NULL,"
 			  "  holds_until = CASE v.reason WHEN 'dry_run' THEN smartspace.cobot_day_ends(pg_catalog.now(), v.time_zone) END,"
 			  "  message = CASE v.reason WHEN 'dry_run'"
@@ -117,7 +117,7 @@ checkin_rows_load(Datum ids, MemoryContext context, int *count)
 {
 	QueryArg	arg = query_value(INT8ARRAYOID, ids);
 
-	query_run("SELECT c.id, m.cobot_id, c.state = 'sending', c.reason, c.message, c.sent_at, c.posts"
+	query_run_kept("SELECT c.id, m.cobot_id, c.state = 'sending', c.reason, c.message, c.sent_at, c.posts"
 			  " FROM smartspace.cobot_checkin c JOIN smartspace.cobot_membership m ON m.id = c.membership_id"
 			  " WHERE c.id = ANY ($1) AND c.state IN ('queued', 'sending') ORDER BY c.id", 1, &arg);
 	*count = (int) SPI_processed;
@@ -141,7 +141,7 @@ checkin_rows_cannot_ask(Datum ids, const char *reason)
 	QueryArg	args[] = {query_value(INT8ARRAYOID, ids), query_text(reason)};
 
 	/* nothing tells when a copy becomes the original, so there it is not looked for */
-	query_run("UPDATE smartspace.cobot_checkin c SET attempts = c.attempts - 1,"
+	query_run_kept("UPDATE smartspace.cobot_checkin c SET attempts = c.attempts - 1,"
 			  " reason = CASE c.state WHEN 'queued' THEN $2 ELSE c.reason END,"
 			  " next_attempt_at = CASE $2 WHEN 'foreign_database'"
 			  "  THEN GREATEST(c.holds_until, pg_catalog.now() + interval '1 minute') ELSE pg_catalog.now() + interval '30 seconds' END"
@@ -173,7 +173,7 @@ checkin_rows_mark(CheckinRow **rows, int count)
 		settle_time()
 	};
 
-	query_run("WITH marked AS (UPDATE smartspace.cobot_checkin c SET state = 'sending', reason = NULL, message = NULL, posts = c.posts + 1,"
+	query_run_kept("WITH marked AS (UPDATE smartspace.cobot_checkin c SET state = 'sending', reason = NULL, message = NULL, posts = c.posts + 1,"
 			  "  sent_at = pg_catalog.clock_timestamp(), holds_until = pg_catalog.clock_timestamp() + " OUTCOME_LIMIT ","
 			  "  next_attempt_at = pg_catalog.clock_timestamp() + $2 * interval '1 millisecond'"
 			  " FROM smartspace.cobot_membership m JOIN smartspace.cobot_integration i ON i.id = m.integration_id"
@@ -207,7 +207,7 @@ settle(const CheckinRow *row, const char *state, const char *reason, const char 
 	};
 
 	/* an end that is over already, by this server's clock, must not make the next entry pay again */
-	query_run("UPDATE smartspace.cobot_checkin c SET state = $2, reason = $3, message = $4, cobot_id = $5, valid_from = $6,"
+	query_run_kept("UPDATE smartspace.cobot_checkin c SET state = $2, reason = $3, message = $4, cobot_id = $5, valid_from = $6,"
 			  "  valid_until = $7, time_pass_id = $8, settled_at = pg_catalog.clock_timestamp(), next_attempt_at = NULL,"
 			  "  holds_until = CASE WHEN $2 NOT IN ('done', 'already_in') OR $7 <= pg_catalog.now()"
 			  "   THEN pg_catalog.now() + i.checkin_pause_after_refusal"
@@ -269,7 +269,7 @@ checkin_row_note(CheckinRow *row, const char *reason, const char *message)
 	row->reason = reason;
 	row->message = message;
 	row->look_again = true;
-	query_run("UPDATE smartspace.cobot_checkin c SET reason = $2, message = $3,"
+	query_run_kept("UPDATE smartspace.cobot_checkin c SET reason = $2, message = $3,"
 			  " next_attempt_at = pg_catalog.clock_timestamp() + $4 * interval '1 millisecond'"
 			  " WHERE c.id = $1 AND c.state = 'sending'", lengthof(args), args);
 }
@@ -280,7 +280,7 @@ checkin_row_wait_for_list(CheckinRow *row)
 	QueryArg	args[] = {query_int64(row->id), settle_time()};
 
 	row->open = row->look_again = false;
-	query_run("UPDATE smartspace.cobot_checkin c SET attempts = c.attempts - 1,"
+	query_run_kept("UPDATE smartspace.cobot_checkin c SET attempts = c.attempts - 1,"
 			  " next_attempt_at = GREATEST(pg_catalog.now(), c.sent_at + $2 * interval '1 millisecond')"
 			  " WHERE c.id = $1 AND c.state = 'sending'", lengthof(args), args);
 }
@@ -291,7 +291,7 @@ checkin_row_not_made(CheckinRow *row)
 	QueryArg	arg = query_int64(row->id);
 
 	row->sending = false;
-	query_run("UPDATE smartspace.cobot_checkin c SET state = 'queued', reason = 'no_answer',"
+	query_run_kept("UPDATE smartspace.cobot_checkin c SET state = 'queued', reason = 'no_answer',"
 			  " holds_until = c.entered_at + i.checkin_max_age FROM smartspace.cobot_integration i"
 			  " WHERE i.id = c.integration_id AND c.id = $1 AND c.state = 'sending'", 1, &arg);
 }
@@ -305,7 +305,7 @@ checkin_row_put_back(CheckinRow *row, bool unsent, const char *reason, const cha
 	};
 
 	row->open = row->look_again = false;
-	query_run("UPDATE smartspace.cobot_checkin c SET attempts = c.attempts - 1,"
+	query_run_kept("UPDATE smartspace.cobot_checkin c SET attempts = c.attempts - 1,"
 			  " state = CASE WHEN $2 THEN 'queued' ELSE c.state END, posts = c.posts - $2::integer,"
 			  " sent_at = CASE WHEN NOT $2 OR c.posts > 1 THEN c.sent_at END,"
 			  " reason = CASE WHEN $2 OR c.state = 'queued' THEN $3 ELSE c.reason END,"
@@ -321,7 +321,7 @@ checkin_rows_put_off(int64 integration, TimestampTz until)
 {
 	QueryArg	args[] = {query_int64(integration), query_value(TIMESTAMPTZOID, TimestampTzGetDatum(until))};
 
-	query_run("UPDATE smartspace.cobot_checkin c SET next_attempt_at = $2"
+	query_run_kept("UPDATE smartspace.cobot_checkin c SET next_attempt_at = $2"
 			  " WHERE c.integration_id = $1 AND c.state IN ('queued', 'sending') AND c.next_attempt_at < $2", lengthof(args), args);
 }
 
@@ -331,7 +331,7 @@ checkin_rows_tidy(void)
 	QueryArg	arg = query_int64(smartspace_checkin_retention_days);
 
 	/* the oldest ids, whatever they are: a search for old rows would walk past all others */
-	query_run("DELETE FROM smartspace.cobot_checkin c USING (SELECT o.id FROM smartspace.cobot_checkin o ORDER BY o.id LIMIT " TIDY_ROWS ") o"
+	query_run_kept("DELETE FROM smartspace.cobot_checkin c USING (SELECT o.id FROM smartspace.cobot_checkin o ORDER BY o.id LIMIT " TIDY_ROWS ") o"
 			  " WHERE c.id = o.id AND c.settled_at < pg_catalog.now() - $1 * interval '1 day'", 1, &arg);
-	query_run("DELETE FROM smartspace.cobot_entry_problem p WHERE p.last_at < pg_catalog.now() - $1 * interval '1 day'", 1, &arg);
+	query_run_kept("DELETE FROM smartspace.cobot_entry_problem p WHERE p.last_at < pg_catalog.now() - $1 * interval '1 day'", 1, &arg);
 }

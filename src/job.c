@@ -25,6 +25,7 @@
 #include "utils/syscache.h"
 
 #include "job.h"
+#include "query.h"
 #include "smartspace_cobot.h"
 
 #define EXTENSION "smartspace_cobot"
@@ -84,6 +85,7 @@ job_begin(void)
 	SetUserIdAndSecContext(owner_of_tables(), SECURITY_RESTRICTED_OPERATION);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	SPI_connect();
+	query_forget_old_plans();
 	return true;
 }
 
