@@ -262,6 +262,7 @@ set_up(void)
 	SetConfigOption("smartspace_cobot.max_connections", psprintf("%d", smartspace_worker_connections),
 					PGC_SUSET, PGC_S_OVERRIDE);
 	pgstat_report_appname("smartspace_cobot");
+	query_keep_plans();
 }
 
 /* What comes first: what an earlier worker left behind, and what this one was called for. */
