@@ -499,14 +499,10 @@ checkin_job_next(void)
 
 	if (rest_until > GetCurrentTimestamp() || !job_begin())
 		return NULL;
-<<<<<<< HEAD
 
 	QueryArg	args[] = {checkin_resting_rows(), checkin_resting_integrations()};
 
-	query_run("SELECT c.integration_id FROM smartspace.cobot_checkin c"
-=======
 	query_run_kept("SELECT c.integration_id FROM smartspace.cobot_checkin c"
->>>>>>> bench
 			  " WHERE c.state IN ('queued', 'sending') AND c.next_attempt_at <= pg_catalog.now()"
 			  "  AND c.id <> ALL ($1) AND c.integration_id <> ALL ($2)"
 			  " GROUP BY 1 ORDER BY pg_catalog.min(c.next_attempt_at)", lengthof(args), args);
@@ -526,15 +522,9 @@ checkin_next_due(void)
 {
 	TimestampTz soon = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOCKED_AGAIN_MS);
 
-<<<<<<< HEAD
 	QueryArg	args[] = {checkin_resting_rows(), checkin_resting_integrations()};
 
-	query_run("SELECT pg_catalog.min(c.next_attempt_at) FROM smartspace.cobot_checkin c"
+	query_run_kept("SELECT pg_catalog.min(c.next_attempt_at) FROM smartspace.cobot_checkin c"
 			  " WHERE c.state IN ('queued', 'sending') AND c.id <> ALL ($1) AND c.integration_id <> ALL ($2)", lengthof(args), args);
 	return Max(soon, query_result_is_null(0, 1) ? checkin_rest_ends() : Min(query_result_int64(0, 1), checkin_rest_ends()));
-=======
-	query_run_kept("SELECT pg_catalog.min(c.next_attempt_at) FROM smartspace.cobot_checkin c WHERE c.state IN ('queued', 'sending')",
-			  0, NULL);
-	return query_result_is_null(0, 1) ? DT_NOEND : Max(query_result_int64(0, 1), soon);
->>>>>>> bench
 }

@@ -48,19 +48,6 @@ static Datum
 result_ids(MemoryContext context)
 {
 	bool		isnull;
-<<<<<<< HEAD
-=======
-
-	query_run_kept("WITH due AS MATERIALIZED (SELECT c.id FROM smartspace.cobot_checkin c"
-			  "  WHERE c.integration_id = $1 AND c.state IN ('queued', 'sending') AND c.next_attempt_at <= pg_catalog.now()"
-			  "  ORDER BY c.next_attempt_at, c.id LIMIT " BATCH " FOR UPDATE SKIP LOCKED"
-			  "), claimed AS (UPDATE smartspace.cobot_checkin c SET attempts = c.attempts + 1,"
-			  "  next_attempt_at = pg_catalog.now() + LEAST(interval '5 minutes',"
-			  "   interval '5 seconds' * pg_catalog.power(2, LEAST(c.attempts + 1, 10)))"
-			  "  FROM due d WHERE c.id = d.id RETURNING c.id)"
-			  " SELECT pg_catalog.array_agg(x.id ORDER BY x.id) FROM claimed x", 1, &arg);
-
->>>>>>> bench
 	Datum		ids = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 
 	if (isnull)
@@ -170,11 +157,7 @@ checkin_rows_load(Datum ids, MemoryContext context, int *count)
 {
 	QueryArg	args[] = {query_value(INT8ARRAYOID, ids), checkin_resting_rows()};
 
-<<<<<<< HEAD
 	query_run("SELECT c.id, m.cobot_id, c.state = 'sending', c.reason, c.message, c.sent_at, c.posts, c.lost_at"
-=======
-	query_run_kept("SELECT c.id, m.cobot_id, c.state = 'sending', c.reason, c.message, c.sent_at, c.posts"
->>>>>>> bench
 			  " FROM smartspace.cobot_checkin c JOIN smartspace.cobot_membership m ON m.id = c.membership_id"
 			  " WHERE c.id = ANY ($1) AND c.state IN ('queued', 'sending') AND c.id <> ALL ($2) ORDER BY c.id", lengthof(args), args);
 	*count = (int) SPI_processed;
@@ -249,13 +232,8 @@ mark(Datum ids, void *arg)
 	Marking    *marking = arg;
 	QueryArg	args[] = {query_value(INT8ARRAYOID, ids), settle_time()};
 
-<<<<<<< HEAD
 	query_run("WITH marked AS (UPDATE smartspace.cobot_checkin c SET state = 'sending', reason = NULL, message = NULL, posts = c.posts + 1,"
 			  "  lost_at = NULL, sent_at = pg_catalog.clock_timestamp(), holds_until = pg_catalog.clock_timestamp() + " OUTCOME_LIMIT ","
-=======
-	query_run_kept("WITH marked AS (UPDATE smartspace.cobot_checkin c SET state = 'sending', reason = NULL, message = NULL, posts = c.posts + 1,"
-			  "  sent_at = pg_catalog.clock_timestamp(), holds_until = pg_catalog.clock_timestamp() + " OUTCOME_LIMIT ","
->>>>>>> bench
 			  "  next_attempt_at = pg_catalog.clock_timestamp() + $2 * interval '1 millisecond'"
 			  " FROM smartspace.cobot_membership m JOIN smartspace.cobot_integration i ON i.id = m.integration_id"
 			  " WHERE c.id = ANY ($1) AND c.state = 'queued' AND m.id = c.membership_id"
@@ -320,7 +298,6 @@ settle(const CheckinRow *row, const char *state, const char *reason, const char 
 	};
 
 	/* an end that is over already, by this server's clock, must not make the next entry pay again */
-<<<<<<< HEAD
 	return checkin_guard_query("UPDATE smartspace.cobot_checkin c SET state = $2, reason = $3, message = $4, cobot_id = $5, valid_from = $6,"
 							   "  valid_until = $7, time_pass_id = $8, settled_at = pg_catalog.clock_timestamp(), next_attempt_at = NULL,"
 							   "  holds_until = CASE WHEN $2 NOT IN ('done', 'already_in') OR $7 <= pg_catalog.now()"
@@ -328,15 +305,6 @@ settle(const CheckinRow *row, const char *state, const char *reason, const char 
 							   "   ELSE COALESCE($7, smartspace.cobot_day_ends(pg_catalog.now(), i.time_zone)) END"
 							   " FROM smartspace.cobot_integration i WHERE i.id = c.integration_id AND c.id = $1 AND c.state IN ('queued', 'sending')",
 							   lengthof(args), args, error);
-=======
-	query_run_kept("UPDATE smartspace.cobot_checkin c SET state = $2, reason = $3, message = $4, cobot_id = $5, valid_from = $6,"
-			  "  valid_until = $7, time_pass_id = $8, settled_at = pg_catalog.clock_timestamp(), next_attempt_at = NULL,"
-			  "  holds_until = CASE WHEN $2 NOT IN ('done', 'already_in') OR $7 <= pg_catalog.now()"
-			  "   THEN pg_catalog.now() + i.checkin_pause_after_refusal"
-			  "   ELSE COALESCE($7, smartspace.cobot_day_ends(pg_catalog.now(), i.time_zone)) END"
-			  " FROM smartspace.cobot_integration i WHERE i.id = c.integration_id AND c.id = $1 AND c.state IN ('queued', 'sending')",
-			  lengthof(args), args);
->>>>>>> bench
 }
 
 /*
@@ -370,12 +338,8 @@ checkin_row_note(CheckinRow *row, const char *reason, const char *message)
 	row->reason = reason;
 	row->message = message;
 	row->look_again = true;
-<<<<<<< HEAD
 	row->lost_at = GetCurrentTimestamp();
 	(void) write_row(row, "UPDATE smartspace.cobot_checkin c SET reason = $2, message = $3, lost_at = pg_catalog.clock_timestamp(),"
-=======
-	query_run_kept("UPDATE smartspace.cobot_checkin c SET reason = $2, message = $3,"
->>>>>>> bench
 			  " next_attempt_at = pg_catalog.clock_timestamp() + $4 * interval '1 millisecond'"
 			  " WHERE c.id = $1 AND c.state = 'sending'", lengthof(args), args);
 }
@@ -386,13 +350,8 @@ checkin_row_wait_for_list(CheckinRow *row)
 	QueryArg	args[] = {query_int64(row->id), settle_time()};
 
 	row->open = row->look_again = false;
-<<<<<<< HEAD
 	(void) write_row(row, "UPDATE smartspace.cobot_checkin c SET attempts = c.attempts - 1,"
 			  " next_attempt_at = GREATEST(pg_catalog.now(), c.lost_at + $2 * interval '1 millisecond')"
-=======
-	query_run_kept("UPDATE smartspace.cobot_checkin c SET attempts = c.attempts - 1,"
-			  " next_attempt_at = GREATEST(pg_catalog.now(), c.sent_at + $2 * interval '1 millisecond')"
->>>>>>> bench
 			  " WHERE c.id = $1 AND c.state = 'sending'", lengthof(args), args);
 }
 
@@ -401,17 +360,10 @@ checkin_row_not_made(CheckinRow *row)
 {
 	QueryArg	arg = query_int64(row->id);
 
-<<<<<<< HEAD
 	if (write_row(row, "UPDATE smartspace.cobot_checkin c SET state = 'queued', reason = 'no_answer',"
 				  " holds_until = c.entered_at + i.checkin_max_age FROM smartspace.cobot_integration i"
 				  " WHERE i.id = c.integration_id AND c.id = $1 AND c.state = 'sending'", 1, &arg))
 		row->sending = false;
-=======
-	row->sending = false;
-	query_run_kept("UPDATE smartspace.cobot_checkin c SET state = 'queued', reason = 'no_answer',"
-			  " holds_until = c.entered_at + i.checkin_max_age FROM smartspace.cobot_integration i"
-			  " WHERE i.id = c.integration_id AND c.id = $1 AND c.state = 'sending'", 1, &arg);
->>>>>>> bench
 }
 
 void
@@ -423,11 +375,7 @@ checkin_row_put_back(CheckinRow *row, bool unsent, const char *reason, const cha
 	};
 
 	row->open = row->look_again = false;
-<<<<<<< HEAD
 	(void) write_row(row, "UPDATE smartspace.cobot_checkin c SET attempts = c.attempts - 1,"
-=======
-	query_run_kept("UPDATE smartspace.cobot_checkin c SET attempts = c.attempts - 1,"
->>>>>>> bench
 			  " state = CASE WHEN $2 THEN 'queued' ELSE c.state END, posts = c.posts - $2::integer,"
 			  " sent_at = CASE WHEN NOT $2 OR c.posts > 1 THEN c.sent_at END,"
 			  " reason = CASE WHEN $2 OR c.state = 'queued' THEN $3 ELSE c.reason END,"
@@ -451,7 +399,6 @@ checkin_rows_put_off(int64 integration, TimestampTz until)
 {
 	QueryArg	args[] = {query_int64(integration), query_value(TIMESTAMPTZOID, TimestampTzGetDatum(until)), checkin_resting_rows()};
 
-<<<<<<< HEAD
 	query_run("SELECT pg_catalog.array_agg(c.id) FROM smartspace.cobot_checkin c"
 			  " WHERE c.integration_id = $1 AND c.state IN ('queued', 'sending') AND c.next_attempt_at < $2 AND c.id <> ALL ($3)",
 			  lengthof(args), args);
@@ -460,10 +407,6 @@ checkin_rows_put_off(int64 integration, TimestampTz until)
 
 	if (ids != (Datum) 0)
 		checkin_guard_rows(ids, put_off, &until);
-=======
-	query_run_kept("UPDATE smartspace.cobot_checkin c SET next_attempt_at = $2"
-			  " WHERE c.integration_id = $1 AND c.state IN ('queued', 'sending') AND c.next_attempt_at < $2", lengthof(args), args);
->>>>>>> bench
 }
 
 /* Somebody's foreign key or trigger may want to keep some of it. */
@@ -474,7 +417,6 @@ checkin_rows_tidy(void)
 	const char *error;
 
 	/* the oldest ids, whatever they are: a search for old rows would walk past all others */
-<<<<<<< HEAD
 	if (!checkin_guard_query("DELETE FROM smartspace.cobot_checkin c USING (SELECT o.id FROM smartspace.cobot_checkin o"
 							 "  ORDER BY o.id LIMIT " TIDY_ROWS ") o"
 							 " WHERE c.id = o.id AND c.settled_at < pg_catalog.now() - $1 * interval '1 day'", 1, &arg, &error) ||
@@ -483,9 +425,4 @@ checkin_rows_tidy(void)
 		ereport(LOG,
 				(errmsg("the database refuses to delete old check-ins"),
 				 errdetail("%s", error)));
-=======
-	query_run_kept("DELETE FROM smartspace.cobot_checkin c USING (SELECT o.id FROM smartspace.cobot_checkin o ORDER BY o.id LIMIT " TIDY_ROWS ") o"
-			  " WHERE c.id = o.id AND c.settled_at < pg_catalog.now() - $1 * interval '1 day'", 1, &arg);
-	query_run_kept("DELETE FROM smartspace.cobot_entry_problem p WHERE p.last_at < pg_catalog.now() - $1 * interval '1 day'", 1, &arg);
->>>>>>> bench
 }

@@ -113,8 +113,7 @@ must_wait(int64 integration)
 {
 	QueryArg	args[] = {query_int64(slack_s), query_int64(integration)};
 
-<<<<<<< HEAD
-	query_run("UPDATE smartspace.cobot_sync_task t SET due_at = u.until, requested_at = CASE WHEN w.is_requested THEN t.requested_at END"
+	query_run_kept("UPDATE smartspace.cobot_sync_task t SET due_at = u.until, requested_at = CASE WHEN w.is_requested THEN t.requested_at END"
 			  " FROM (SELECT k.requested_at IS NOT NULL AND (last.id IS NULL OR k.requested_at >= last.started_at) AS is_requested,"
 			  "   LEAST(last.next_at, last.finished_at + i.sync_interval) AS due,"
 			  "   (SELECT pg_catalog.max(r.not_before) FROM smartspace.cobot_sync_run r"
@@ -126,17 +125,6 @@ must_wait(int64 integration)
 			  "   WHERE k.integration_id = $2) w"
 			  "  CROSS JOIN LATERAL (SELECT CASE WHEN w.not_before IS NOT NULL OR (NOT w.is_requested AND w.due > w.now_and_slack)"
 			  "   THEN GREATEST(w.not_before, CASE WHEN NOT w.is_requested THEN w.due END, w.now_and_slack + interval '1 second') END) u (until)"
-=======
-	query_run_kept("UPDATE smartspace.cobot_sync_task t SET due_at = u.until FROM (SELECT"
-			  "  CASE WHEN k.requested_at IS NULL THEN (SELECT LEAST(r.next_at, r.finished_at + i.sync_interval) FROM smartspace.cobot_sync_run r"
-			  "   WHERE r.integration_id = $2 AND r.next_at IS NOT NULL ORDER BY r.id DESC LIMIT 1) END AS due,"
-			  "  (SELECT pg_catalog.max(r.not_before) FROM smartspace.cobot_sync_run r"
-			  "   WHERE r.integration_id = $2 AND r.kind <> 'member' AND r.not_before > pg_catalog.clock_timestamp()) AS not_before,"
-			  "  " NOW_AND_SLACK " AS now_and_slack"
-			  "  FROM smartspace.cobot_sync_task k JOIN smartspace.cobot_integration i ON i.id = k.integration_id WHERE k.integration_id = $2) w"
-			  " CROSS JOIN LATERAL (SELECT CASE WHEN w.not_before IS NOT NULL OR w.due > w.now_and_slack"
-			  "  THEN GREATEST(w.not_before, w.due, w.now_and_slack + interval '1 second') END) u (until)"
->>>>>>> bench
 			  " WHERE t.integration_id = $2 AND u.until IS NOT NULL", lengthof(args), args);
 	return SPI_processed > 0;
 }

@@ -34,6 +34,7 @@
 #include "http.h"
 #include "job.h"
 #include "launcher.h"
+#include "query.h"
 #include "shared.h"
 #include "smartspace_cobot.h"
 #include "sync_job.h"
