@@ -101,7 +101,7 @@ end_late(Datum ids, void *unused pg_attribute_unused())
 {
 	QueryArg	arg = query_value(INT8ARRAYOID, ids);
 
-	query_run("UPDATE smartspace.cobot_checkin c SET state = v.state, reason = v.reason, settled_at = pg_catalog.now(),"
+	query_run_kept("UPDATE smartspace.cobot_checkin c SET state = v.state, reason = v.reason, settled_at = pg_catalog.now(),"
 			  "  next_attempt_at = NULL,"
 			  "  holds_until = CASE v.state WHEN 'failed' THEN pg_catalog.now() + v.checkin_pause_after_refusal END"
 			  " FROM (SELECT d.id, i.checkin_pause_after_refusal, CASE"
@@ -128,7 +128,7 @@ end_unwanted(Datum ids, void *unused pg_attribute_unused())
 	QueryArg	arg = query_value(INT8ARRAYOID, ids);
 
 	/* of the rows of one member the oldest stays, unless one was sent already */
-	query_run("UPDATE smartspace.cobot_checkin c SET state = 'skipped', reason = v.reason, settled_at = pg_catalog.now(),"
+	query_run_kept("UPDATE smartspace.cobot_checkin c SET state = 'skipped', reason = v.reason, settled_at = pg_catalog.now(),"
 			  "  next_attempt_at = NULL,"
 			  "  holds_until = CASE v.reason WHEN 'dry_run' THEN smartspace.cobot_day_ends(pg_catalog.now(), v.time_zone) END,"
 			  "  message = CASE v.reason WHEN 'dry_run'"
@@ -182,7 +182,7 @@ cannot_ask(Datum ids, void *reason)
 	QueryArg	args[] = {query_value(INT8ARRAYOID, ids), query_text(reason)};
 
 	/* nothing tells when a copy becomes the original, so there it is not looked for */
-	query_run("UPDATE smartspace.cobot_checkin c SET attempts = c.attempts - 1,"
+	query_run_kept("UPDATE smartspace.cobot_checkin c SET attempts = c.attempts - 1,"
 			  " reason = CASE c.state WHEN 'queued' THEN $2 ELSE c.reason END,"
 			  " next_attempt_at = CASE $2 WHEN 'foreign_database'"
 			  "  THEN GREATEST(c.holds_until, pg_catalog.now() + interval '1 minute') ELSE pg_catalog.now() + interval '30 seconds' END"

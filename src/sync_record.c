@@ -116,7 +116,7 @@ count_changes(SyncRun *run, const SyncPlan *plan)
 void
 sync_take_id(SyncRun *run)
 {
-	query_run("SELECT pg_catalog.nextval('smartspace.cobot_sync_run_id_seq')", 0, NULL);
+	query_run_kept("SELECT pg_catalog.nextval('smartspace.cobot_sync_run_id_seq')", 0, NULL);
 	run->id = query_result_int64(0, 1);
 }
 
@@ -127,7 +127,7 @@ sync_must_wait(SyncRun *run)
 {
 	QueryArg	arg = query_int64(run->integration.id);
 
-	query_run("SELECT pg_catalog.ceil(EXTRACT(epoch FROM pg_catalog.max(r.not_before) - pg_catalog.clock_timestamp()))::bigint"
+	query_run_kept("SELECT pg_catalog.ceil(EXTRACT(epoch FROM pg_catalog.max(r.not_before) - pg_catalog.clock_timestamp()))::bigint"
 			  " FROM smartspace.cobot_sync_run r"
 			  " WHERE r.integration_id = $1 AND r.kind <> 'member' AND r.not_before > pg_catalog.clock_timestamp()", 1, &arg);
 
@@ -184,7 +184,7 @@ failures_so_far(const SyncRun *run, double *interval_s)
 {
 	QueryArg	arg = query_int64(run->integration.id);
 
-	query_run("SELECT EXTRACT(epoch FROM i.sync_interval)::bigint, COALESCE((SELECT r.failures FROM smartspace.cobot_sync_run r"
+	query_run_kept("SELECT EXTRACT(epoch FROM i.sync_interval)::bigint, COALESCE((SELECT r.failures FROM smartspace.cobot_sync_run r"
 			  "  WHERE r.integration_id = i.id AND r.kind <> 'member' AND r.result <> 'skipped_locked'"
 			  "  ORDER BY r.id DESC LIMIT 1), 0) FROM smartspace.cobot_integration i WHERE i.id = $1", 1, &arg);
 	*interval_s = (double) query_result_int64(0, 1);
@@ -299,7 +299,7 @@ purge_old_runs(const SyncRun *run)
 {
 	QueryArg	args[] = {query_int64(run->integration.id), query_int64(smartspace_run_retention_days)};
 
-	query_run("DELETE FROM smartspace.cobot_sync_run r WHERE r.id IN (SELECT o.id FROM smartspace.cobot_sync_run o"
+	query_run_kept("DELETE FROM smartspace.cobot_sync_run r WHERE r.id IN (SELECT o.id FROM smartspace.cobot_sync_run o"
 			  "  WHERE o.integration_id = $1 ORDER BY o.id LIMIT " PURGED_RUNS ")"
 			  " AND r.finished_at < pg_catalog.now() - $2 * '1 day'::interval"
 			  " AND NOT EXISTS (SELECT FROM smartspace.cobot_sync_change c WHERE c.run_id = r.id AND c.verdict IN ('held', 'released'))"
@@ -338,7 +338,7 @@ record_run(SyncRun *run, const SyncPlan *plan)
 		scheduled ? moment_in(next_delay_s(run, plan, interval_s, failures)) : nothing
 	};
 
-	query_run("INSERT INTO smartspace.cobot_sync_run (id, integration_id, result, reason, message,"
+	query_run_kept("INSERT INTO smartspace.cobot_sync_run (id, integration_id, result, reason, message,"
 			  " members_seen, members_added, members_changed, members_removed,"
 			  " grants_given, grants_changed, grants_taken, problems, requests, bytes,"
 			  " fetch_ms, apply_ms, started_at, finished_at, run_by, kind, members_changed_plan, removals_held,"
@@ -354,7 +354,7 @@ sync_record(SyncRun *run, SyncPlan *plan, bool made_plan)
 	QueryArg	arg = query_int64(run->integration.id);
 
 	/* whether it is stale, and how check-ins go, is for those to say who look at it without a run */
-	query_run("SELECT pg_catalog.count(*) FROM smartspace.cobot_problem p"
+	query_run_kept("SELECT pg_catalog.count(*) FROM smartspace.cobot_problem p"
 			  " WHERE p.integration_id = $1 AND p.severity = 'problem' AND p.problem NOT IN ('stale', 'checkin_failed', 'checkin_unknown')", 1, &arg);
 	run->problems = query_result_int64(0, 1);
 	count_changes(run, plan);
