@@ -367,8 +367,15 @@ launcher_main(Datum arg)
 	shared_unlock();
 	before_shmem_exit(leave, (Datum) 0);
 
+	/* a reload before the handler was there is lost */
+	ConfigReloadPending = true;
 	for (;;)
 	{
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
 		MemoryContextSwitchTo(round);
 		follow_setting();
 
@@ -378,11 +385,6 @@ launcher_main(Datum arg)
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, sleep_ms, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
-		if (ConfigReloadPending)
-		{
-			ConfigReloadPending = false;
-			ProcessConfigFile(PGC_SIGHUP);
-		}
 	}
 }
 
