@@ -6,8 +6,6 @@
  */
 #include "postgres.h"
 
-#include <math.h>
-
 #include "catalog/pg_type.h"
 #include "common/pg_prng.h"
 #include "funcapi.h"
@@ -15,12 +13,12 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
+#include "backoff.h"
 #include "query.h"
 #include "smartspace_cobot.h"
 #include "sync.h"
 
 #define BACKOFF_FIRST_S 60.0
-#define BACKOFF_JITTER 0.25
 
 /* Of the interval: so far apart come those in the end that began together. */
 #define SPREAD 0.15
@@ -164,18 +162,11 @@ is_failure(const SyncRun *run)
 static double
 next_delay_s(const SyncRun *run, const SyncPlan *plan, double interval_s, int failures)
 {
-	double		chance = pg_prng_double(&pg_global_prng_state);
-
 	if (failures > 0)
-	{
-		double		delay_s = Min(BACKOFF_FIRST_S * pow(2, Min(failures - 1, 20)), interval_s);
-
-		delay_s *= 1 - BACKOFF_JITTER + 2 * BACKOFF_JITTER * chance;
-		return Max(Min(delay_s, interval_s), run->retry_after_s);
-	}
+		return Max(backoff_delay(BACKOFF_FIRST_S, interval_s, failures), run->retry_after_s);
 	if (plan->waiting > 0 && run->removals_held == 0)
 		return Min(CONTINUE_AFTER_S, interval_s);
-	return interval_s * (1 - SPREAD * chance);
+	return interval_s * (1 - SPREAD * pg_prng_double(&pg_global_prng_state));
 }
 
 /* Failures in a row, with this run; *interval_s is how often the integration is due. */
