@@ -16,6 +16,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
+#include "check.h"
 #include "cobot_client.h"
 #include "connect.h"
 #include "custom_field.h"
@@ -149,32 +150,6 @@ connect_create_integration(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(id);
 }
 
-/* The scopes of the token, as text[]. */
-static Datum
-read_scopes(CobotCall *call)
-{
-	JsonError	error;
-	const cJSON *answer = cobot_answer(call, &error);
-	const cJSON *list = answer ? cJSON_GetObjectItemCaseSensitive(answer, "scope") : NULL;
-	const cJSON *scope;
-
-	if (answer && !cJSON_IsArray(list))
-	{
-		json_fail(&error, "", "scope", "is %s, expected an array", json_type_name(list));
-		answer = NULL;
-	}
-	if (answer == NULL)
-		cobot_raise_answer(call, &error);
-
-	Datum	   *scopes = palloc(sizeof(Datum) * Max(cJSON_GetArraySize(list), 1));
-	int			count = 0;
-
-	cJSON_ArrayForEach(scope, list)
-		if (cJSON_IsString(scope))
-			scopes[count++] = CStringGetTextDatum(scope->valuestring);
-	return query_text_array(scopes, count);
-}
-
 /*
  * Facts: GET /api/user lists the spaces that the user is an admin of by
  * subdomain; it needs the scope read_user. Without that scope the exchange for
@@ -266,7 +241,8 @@ inspect_token(Connection *connection)
 				 errhint("Copy the access token again; it may have been revoked.")));
 	if (calls[0]->outcome != COBOT_OK)
 		cobot_raise_call(calls[0]);
-	connection->granted_scope = read_scopes(calls[0]);
+	if (!check_read_scopes(calls[0], &connection->granted_scope, &error))
+		cobot_raise_answer(calls[0], &error);
 
 	if (calls[2]->outcome == COBOT_NOT_FOUND)
 		ereport(ERROR,

@@ -39,6 +39,12 @@ AS 'MODULE_PATHNAME', 'plug_connect';
 COMMENT ON FUNCTION smartspace.cobot_connect(text, text, text, text) IS
 'takes what Cobot sent an admin back with and connects the integration that cobot_connect_url() was called for, as cobot_connect_token() does: state connected; or denied or failed, with a message, where Cobot sent an error instead of a code; asks Cobot';
 
+CREATE FUNCTION smartspace.cobot_check_connection(integration bigint, OUT result text, OUT missing_scope text[], OUT message text)
+LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'check_connection';
+COMMENT ON FUNCTION smartspace.cobot_check_connection(bigint) IS
+'whether the token still may do what it has to, as the worker checks once a day: ok, missing_scope, auth_revoked, admin_rights_lost, account_suspended, or why it could not be found out; asks Cobot';
+
 CREATE FUNCTION smartspace.cobot_disconnect(integration bigint)
 RETURNS text
 LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
