@@ -322,9 +322,19 @@ read_token(CobotCall *call)
 	return copy;
 }
 
+/* A gateway may repeat what it was sent where a message would show it. */
+static void
+hide_echo(CobotCall *call, const char *const *secrets, int count)
+{
+	for (int i = 0; i < count; i++)
+		if (secrets[i] && secrets[i][0] != '\0' && strstr(call->request->request_id, secrets[i]) != NULL)
+			call->request->request_id[0] = '\0';
+}
+
 char *
 oauth_exchange(CobotClient *cobot, const OauthFlow *flow, const OauthClient *client, const char *code)
 {
+	const char *const secrets[] = {code, client->secret, flow->verifier};
 	StringInfoData form;
 
 	if (code[0] == '\0' || strlen(code) > CODE_LIMIT_BYTES)
@@ -347,6 +357,7 @@ oauth_exchange(CobotClient *cobot, const OauthFlow *flow, const OauthClient *cli
 	pfree(form.data);
 	cobot_perform(&call, 1);
 	explicit_bzero((char *) call->request->body, call->request->body_length);
+	hide_echo(call, secrets, lengthof(secrets));
 	if (call->outcome == COBOT_REJECTED || call->outcome == COBOT_UNAUTHORIZED || call->outcome == COBOT_FORBIDDEN)
 		raise_exchange_error(call);
 	if (call->outcome != COBOT_OK)
