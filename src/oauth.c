@@ -160,7 +160,7 @@ append_parameter(StringInfo text, const char *name, const char *value)
 	pfree(encoded);
 }
 
-/* Nobody waits here for somebody who is coming back at this moment. */
+/* Locks only what goes, and waits for nobody who is coming back at this moment. */
 static void
 purge(const OauthFlow *flow)
 {
@@ -170,7 +170,8 @@ purge(const OauthFlow *flow)
 	query_run("DELETE FROM smartspace.cobot_oauth_flow WHERE state_digest IN (SELECT f.state_digest FROM smartspace.cobot_oauth_flow f"
 			  " WHERE f.expires_at <= pg_catalog.clock_timestamp() FOR UPDATE SKIP LOCKED)", 0, NULL);
 	query_run(psprintf("DELETE FROM smartspace.cobot_oauth_flow WHERE state_digest IN (SELECT f.state_digest FROM smartspace.cobot_oauth_flow f"
-					   " WHERE f.%s = $1 ORDER BY f.created_at DESC OFFSET %s - 1 FOR UPDATE SKIP LOCKED)",
+					   " WHERE f.state_digest IN (SELECT o.state_digest FROM smartspace.cobot_oauth_flow o"
+					   "  WHERE o.%s = $1 ORDER BY o.created_at DESC OFFSET %s - 1) FOR UPDATE SKIP LOCKED)",
 					   words->owner_column, words->flow_limit), 1, &arg);
 }
 
