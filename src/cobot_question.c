@@ -31,6 +31,8 @@ encode_token(const CobotClient *client)
 static char *
 space_url(const CobotClient *client, const char *path)
 {
+	if (client->subdomain == NULL)
+		elog(ERROR, "Cobot client has no space");
 	return psprintf("https://%s.cobot.me%s", client->subdomain, path);
 }
 
@@ -132,6 +134,31 @@ cobot_ask_space_token(CobotClient *client, const char *space_id)
 		json = cJSON_PrintUnformatted(body);
 	cJSON_Delete(body);
 	set_body(call, json);
+	pfree(token);
+	return call;
+}
+
+CobotCall *
+cobot_post_access_token(CobotClient *client, const char *form)
+{
+	CobotCall  *call = new_call(client, ENDPOINT_TOKEN, "POST", pstrdup(COBOT_WWW "/oauth/access_token"),
+								pstrdup("an access token"));
+
+	call->request->body = MemoryContextStrdup(client->context, form);
+	call->request->body_length = strlen(form);
+	call->request->content_type = "application/x-www-form-urlencoded";
+	return call;
+}
+
+CobotCall *
+cobot_delete_token(CobotClient *client)
+{
+	char	   *token = encode_token(client);
+	CobotCall  *call = new_call(client, ENDPOINT_TOKEN, "DELETE", psprintf(COBOT_WWW "/api/access_tokens/%s", token),
+								pstrdup("the access token"));
+
+	call->expect_empty = true;
+	explicit_bzero(token, strlen(token));
 	pfree(token);
 	return call;
 }
@@ -243,6 +270,42 @@ cobot_delete_subscription(CobotClient *client, const char *cobot_id)
 	CobotCall  *call = new_call(client, ENDPOINT_SUBSCRIPTIONS, "DELETE",
 								psprintf("https://%s.cobot.me/api/subscriptions/%s", client->subdomain, id),
 								psprintf("the webhook \"%s\" of \"%s\"", cobot_id, client->subdomain));
+
+	call->expect_empty = true;
+	pfree(id);
+	return call;
+}
+
+CobotCall *
+cobot_ask_navigation_links(CobotClient *client)
+{
+	return ask_list(client, ENDPOINT_NAVIGATION_LINKS, "/api/navigation_links", "the navigation links", "url");
+}
+
+CobotCall *
+cobot_post_navigation_link(CobotClient *client, const char *section, const char *label, const char *iframe_url)
+{
+	CobotCall  *call = new_call(client, ENDPOINT_NAVIGATION_LINKS, "POST", space_url(client, "/api/navigation_links"),
+								psprintf("a navigation link of \"%s\"", client->subdomain));
+	cJSON	   *body = cJSON_CreateObject();
+	char	   *json = NULL;
+
+	if (cJSON_AddStringToObject(body, "section", section) != NULL &&
+		cJSON_AddStringToObject(body, "label", label) != NULL &&
+		cJSON_AddStringToObject(body, "iframe_url", iframe_url) != NULL)
+		json = cJSON_PrintUnformatted(body);
+	cJSON_Delete(body);
+	set_body(call, json);
+	return call;
+}
+
+CobotCall *
+cobot_delete_navigation_link(CobotClient *client, const char *cobot_id)
+{
+	char	   *id = encode(cobot_id);
+	CobotCall  *call = new_call(client, ENDPOINT_NAVIGATION_LINKS, "DELETE",
+								psprintf("https://%s.cobot.me/api/navigation_links/%s", client->subdomain, id),
+								psprintf("a navigation link of \"%s\"", client->subdomain));
 
 	call->expect_empty = true;
 	pfree(id);
