@@ -10,12 +10,33 @@ AS 'MODULE_PATHNAME', 'connect_create_integration';
 COMMENT ON FUNCTION smartspace.cobot_create_integration(text, text, text, text, boolean, boolean) IS
 'makes an integration for the space at https://SUBDOMAIN.cobot.me and returns its id; connect it next';
 
+CREATE FUNCTION smartspace.cobot_set_client_secret(integration bigint, client_secret text)
+RETURNS void
+LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'connect_set_client_secret';
+COMMENT ON FUNCTION smartspace.cobot_set_client_secret(bigint, text) IS
+'stores the secret of an integration''s OAuth client in place of the one before; null: forgets it';
+
 CREATE FUNCTION smartspace.cobot_connect_token(integration bigint, token text,
 	OUT state text, OUT space_name text, OUT time_zone text, OUT granted_scope text[], OUT missing_scope text[], OUT custom_field text)
 LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'connect_token';
 COMMENT ON FUNCTION smartspace.cobot_connect_token(bigint, text) IS
 'connects an integration with an access token of one of the space''s admins: checks it, swaps it for a space token that survives the admin, and reads the space; asks Cobot';
+
+CREATE FUNCTION smartspace.cobot_set_client_secret_file(integration bigint, path text)
+RETURNS void
+LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'secret_file_set_client_secret';
+COMMENT ON FUNCTION smartspace.cobot_set_client_secret_file(bigint, text) IS
+'cobot_set_client_secret() with the content of a file on the server: for members of pg_read_server_files who may call that function';
+
+CREATE FUNCTION smartspace.cobot_connect_token_file(integration bigint, path text,
+	OUT state text, OUT space_name text, OUT time_zone text, OUT granted_scope text[], OUT missing_scope text[], OUT custom_field text)
+LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'secret_file_connect_token';
+COMMENT ON FUNCTION smartspace.cobot_connect_token_file(bigint, text) IS
+'cobot_connect_token() with the content of a file on the server: for members of pg_read_server_files who may call that function';
 
 CREATE FUNCTION smartspace.cobot_arm(integration bigint)
 RETURNS text
