@@ -30,8 +30,8 @@
 PG_FUNCTION_INFO_V1(secret_file_connect_token);
 PG_FUNCTION_INFO_V1(secret_file_set_client_secret);
 
-/* Room for the secret, a line end, and a NUL or the byte that is too much. */
-#define BUFFER_SIZE (SEAL_SECRET_LIMIT_BYTES + 3)
+/* Room for the secret, a line end, one byte that is too much, and a NUL. */
+#define BUFFER_SIZE (SEAL_SECRET_LIMIT_BYTES + 4)
 
 static char *
 checked_path(const char *given)
