@@ -221,7 +221,7 @@ load_same(int64 id, const CobotClient *client, Integration *integration)
 	integration_load(integration, id, false);
 	same = integration_can_ask(integration) &&
 		(client->token == NULL ||
-		 (strcmp(client->subdomain, integration->subdomain) == 0 && strcmp(client->token, integration->token) == 0));
+		 (strcmp(client->subdomain, integration->subdomain) == 0 && strcmp(client->token, integration->token.value) == 0));
 	if (!same)
 		integration_wipe(integration);
 	return same;

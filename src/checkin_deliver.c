@@ -100,7 +100,7 @@ is_still_usable(const Job *job)
 		return false;
 	integration_load(&integration, job->integration, false);
 	usable = integration_can_ask(&integration) && strcmp(integration.subdomain, job->client.subdomain) == 0 &&
-		strcmp(integration.token, own->token) == 0;
+		strcmp(integration.token.value, own->token) == 0;
 	integration_wipe(&integration);
 	return usable;
 }
@@ -114,7 +114,7 @@ open_client(Job *job, Delivery *own, const Integration *integration)
 	job->client.urgent = true;
 	job->client.user = MemoryContextStrdup(job->context,
 										   integration->connected_by ? integration->connected_by : integration->subdomain);
-	own->token = MemoryContextStrdup(job->context, integration->token);
+	own->token = MemoryContextStrdup(job->context, integration->token.value);
 }
 
 /*
@@ -155,7 +155,8 @@ claim(Job *job, Delivery *own)
 	integration_load(&integration, job->integration, false);
 	if (!integration_can_ask(&integration))
 		checkin_rows_cannot_ask(own->ids, !home_is_here(&integration.home) ? "foreign_database" :
-								strcmp(integration.state, "paused") == 0 ? "paused" : "disconnected");
+								strcmp(integration.state, "paused") == 0 ? "paused" :
+								!integration_has_token(&integration) ? "disconnected" : secret_reason(integration.token.state));
 	else
 	{
 		checkin_rows_end_unwanted(own->ids);

@@ -26,6 +26,7 @@
 #include "statement.h"
 
 PG_FUNCTION_INFO_V1(connect_create_integration);
+PG_FUNCTION_INFO_V1(connect_set_client_secret);
 PG_FUNCTION_INFO_V1(connect_token);
 PG_FUNCTION_INFO_V1(connect_ensure_custom_field);
 
@@ -139,15 +140,35 @@ connect_create_integration(PG_FUNCTION_ARGS)
 
 	if (client_secret)
 	{
-		QueryArg	secret_args[] = {query_int64(id), query_text(client_secret)};
-
-		query_run("INSERT INTO smartspace.cobot_secret (integration_id, client_secret) VALUES ($1, $2)",
-				  lengthof(secret_args), secret_args);
+		secret_store(SECRET_CLIENT_SECRET, id, client_secret);
 		explicit_bzero(client_secret, strlen(client_secret));
 	}
 	SPI_finish();
 	error_context_stack = callers;
 	PG_RETURN_INT64(id);
+}
+
+/*
+ * cobot_set_client_secret(integration bigint, client_secret text)
+ */
+Datum
+connect_set_client_secret(PG_FUNCTION_ARGS)
+{
+	ErrorContextCallback *callers = statement_hide();
+	char	   *client_secret = optional_text(fcinfo, 1);
+	Integration integration;
+
+	PreventCommandIfReadOnly("cobot_set_client_secret()");
+	SPI_connect();
+	integration_load(&integration, PG_ARGISNULL(0) ? 0 : PG_GETARG_INT64(0), PG_ARGISNULL(0));
+	integration_wipe(&integration);
+	integration_lock(integration.id);
+	secret_store(SECRET_CLIENT_SECRET, integration.id, client_secret);
+	SPI_finish();
+	if (client_secret)
+		explicit_bzero(client_secret, strlen(client_secret));
+	error_context_stack = callers;
+	PG_RETURN_VOID();
 }
 
 /*
@@ -305,7 +326,6 @@ static void
 store_connection(Connection *connection, const char *token)
 {
 	int64		id = connection->integration.id;
-	QueryArg	secret_args[] = {query_int64(id), query_text(token)};
 	QueryArg	args[] = {
 		query_int64(id), query_value(TEXTARRAYOID, connection->granted_scope), query_text(connection->user_email)
 	};
@@ -315,13 +335,12 @@ store_connection(Connection *connection, const char *token)
 	if (!pg_strong_random(&seed, sizeof(seed)))
 		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate a random number")));
 
-	QueryArg	all_secret_args[] = {secret_args[0], secret_args[1], query_int64(seed)};
+	QueryArg	seed_args[] = {query_int64(id), query_int64(seed)};
 
 	/* before the secret, as everybody does who needs both */
 	integration_lock(id);
-	query_run("INSERT INTO smartspace.cobot_secret AS s (integration_id, token, hash_seed) VALUES ($1, $2, $3)"
-			  " ON CONFLICT (integration_id) DO UPDATE SET token = excluded.token, hash_seed = excluded.hash_seed",
-			  lengthof(all_secret_args), all_secret_args);
+	secret_store(SECRET_TOKEN, id, token);
+	query_run("UPDATE smartspace.cobot_secret SET hash_seed = $2 WHERE integration_id = $1", lengthof(seed_args), seed_args);
 	query_run("UPDATE smartspace.cobot_integration SET granted_scope = $2, connected_at = pg_catalog.now(), connected_by = $3,"
 			  " fed_from_outside = false"
 			  " WHERE id = $1", lengthof(args), args);
@@ -373,6 +392,7 @@ connect_integration(Integration *integration, MemoryContext context, const char 
 {
 	Connection	connection = {.integration = *integration};
 
+	secret_require_key();
 	integration_open_client_with(integration, &connection.client, context, token);
 	inspect_token(&connection);
 	result->missing_scope = report_missing_scopes(&connection);

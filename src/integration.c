@@ -55,7 +55,6 @@ integration_load(Integration *integration, int64 id, bool is_null)
 	integration->space_id = query_result_text(0, 5);
 	integration->time_zone = query_result_text(0, 6);
 	integration->sync_individual_access = query_result_bool(0, 7);
-	integration->token = query_result_text(0, 8);
 	integration->hash_seed = query_result_int64(0, 9);
 	integration->home = (Home) {
 		.known = query_result_bool(0, 10),
@@ -67,6 +66,12 @@ integration_load(Integration *integration, int64 id, bool is_null)
 	integration->hold_removals_above_percent = (int) query_result_int64(0, 15);
 	integration->hold_emptied_group_of = (int) query_result_int64(0, 16);
 	integration->connected_by = query_result_text(0, 17);
+
+	char	   *stored = query_result_text(0, 8);
+
+	integration->token = secret_open(SECRET_TOKEN, id, stored);
+	if (stored)
+		explicit_bzero(stored, strlen(stored));
 	SPI_freetuptable(SPI_tuptable);
 }
 
@@ -84,9 +89,13 @@ integration_load_client(const Integration *integration, OauthClient *client)
 {
 	QueryArg	arg = query_int64(integration->id);
 
-	query_run("SELECT i.client_id, s.client_secret FROM smartspace.cobot_integration i"
-			  " LEFT JOIN smartspace.cobot_secret s ON s.integration_id = i.id WHERE i.id = $1", 1, &arg);
-	*client = (OauthClient) {.id = query_result_text(0, 1), .secret = query_result_text(0, 2)};
+	query_run("SELECT i.client_id FROM smartspace.cobot_integration i WHERE i.id = $1", 1, &arg);
+	client->id = query_result_text(0, 1);
+
+	Secret		secret = secret_load(SECRET_CLIENT_SECRET, integration->id);
+
+	secret_require_readable(&secret, psprintf("the client secret of integration \"%s\"", integration->name));
+	client->secret = secret.value;
 	if (client->id == NULL || client->secret == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -111,27 +120,34 @@ integration_require_connected(const Integration *integration)
 {
 	home_require(&integration->home, integration->id, integration->name);
 	integration_require_not_paused(integration);
-	if (integration->token == NULL || strcmp(integration->state, "disconnected") == 0)
+	if (!integration_has_token(integration))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("integration \"%s\" is not connected to Cobot", integration->name),
 				 errdetail("There is no access token for https://%s.cobot.me. Tokens are not part of a dump, so a restored database has none.",
 						   integration->subdomain),
 				 errhint("Connect it with smartspace.cobot_connect_token(%lld, token).", (long long) integration->id)));
+	secret_require_readable(&integration->token, psprintf("the token of integration \"%s\"", integration->name));
+}
+
+bool
+integration_has_token(const Integration *integration)
+{
+	return integration->token.state != SECRET_NONE && strcmp(integration->state, "disconnected") != 0;
 }
 
 bool
 integration_can_ask(const Integration *integration)
 {
-	return home_is_here(&integration->home) && integration->token != NULL &&
-		strcmp(integration->state, "paused") != 0 && strcmp(integration->state, "disconnected") != 0;
+	return home_is_here(&integration->home) && integration_has_token(integration) &&
+		integration->token.state == SECRET_READ && strcmp(integration->state, "paused") != 0;
 }
 
 void
 integration_open_client(const Integration *integration, CobotClient *client, MemoryContext context)
 {
 	integration_require_connected(integration);
-	cobot_client_init(client, context, integration->subdomain, integration->token);
+	cobot_client_init(client, context, integration->subdomain, integration->token.value);
 }
 
 void
@@ -145,8 +161,7 @@ integration_open_client_with(const Integration *integration, CobotClient *client
 void
 integration_wipe(Integration *integration)
 {
-	if (integration->token)
-		explicit_bzero(integration->token, strlen(integration->token));
+	secret_wipe(&integration->token);
 }
 
 void

@@ -9,6 +9,7 @@
 #include "cobot_client.h"
 #include "home.h"
 #include "oauth.h"
+#include "secret.h"
 
 /* The label of the custom field that names further user groups (facts: fields are found by label). */
 #define INTEGRATION_FIELD_LABEL "smart_spaces_access_additional_units"
@@ -22,7 +23,7 @@ typedef struct Integration
 	char	   *space_id;		/* NULL before the first connection */
 	char	   *time_zone;
 	bool		sync_individual_access;
-	char	   *token;			/* NULL: not connected */
+	Secret		token;			/* none: not connected */
 	char	   *connected_by;	/* e-mail of the Cobot user behind it; NULL: not known */
 	int64		hash_seed;
 	Home		home;			/* the place it is armed for */
@@ -45,12 +46,15 @@ extern void integration_load_client(const Integration *integration, OauthClient 
 
 /*
  * Throws 55000, with what to do, unless the integration can talk to Cobot: it is
- * armed for this place, not paused, and has a token.
+ * armed for this place, not paused, and has a token that can be read.
  */
 extern void integration_require_connected(const Integration *integration);
 
 /* Throws 55000 if somebody paused it. */
 extern void integration_require_not_paused(const Integration *integration);
+
+/* Somebody connected it, though it may be that its token cannot be read at the moment. */
+extern bool integration_has_token(const Integration *integration);
 
 /* As integration_require_connected(), without throwing. */
 extern bool integration_can_ask(const Integration *integration);

@@ -99,12 +99,8 @@ plug_set_client(PG_FUNCTION_ARGS)
 	integration_lock(integration.id);
 
 	QueryArg	id_args[] = {query_int64(integration.id), query_text(client_id)};
-	QueryArg	secret_args[] = {query_int64(integration.id), query_text(client_secret)};
-
 	query_run("UPDATE smartspace.cobot_integration SET client_id = $2 WHERE id = $1", lengthof(id_args), id_args);
-	query_run("INSERT INTO smartspace.cobot_secret AS s (integration_id, client_secret) VALUES ($1, $2)"
-			  " ON CONFLICT (integration_id) DO UPDATE SET client_secret = excluded.client_secret",
-			  lengthof(secret_args), secret_args);
+	secret_store(SECRET_CLIENT_SECRET, integration.id, client_secret);
 	explicit_bzero(client_secret, strlen(client_secret));
 	SPI_finish();
 	error_context_stack = callers;
@@ -252,8 +248,10 @@ plug_connect(PG_FUNCTION_ARGS)
 static char *
 end_token(const Integration *integration)
 {
-	if (integration->token == NULL)
+	if (integration->token.state == SECRET_NONE)
 		return pstrdup("there was no token");
+	if (integration->token.state != SECRET_READ)
+		return pstrdup("its token is deleted here but could not be revoked, because it could not be read: revoke it in Cobot");
 	if (!home_is_here(&integration->home))
 		return pstrdup("its token was not revoked, because this is not the place it is armed for");
 
@@ -262,7 +260,7 @@ end_token(const Integration *integration)
 	CobotClient client;
 	char	   *words;
 
-	integration_open_client_with(integration, &client, context, integration->token);
+	integration_open_client_with(integration, &client, context, integration->token.value);
 
 	CobotCall  *call = cobot_delete_token(&client);
 
@@ -301,7 +299,7 @@ plug_disconnect(PG_FUNCTION_ARGS)
 
 	query_run("UPDATE smartspace.cobot_integration SET state = 'disconnected', state_reason = NULL, state_since = pg_catalog.now()"
 			  " WHERE id = $1 AND state <> 'disconnected'", 1, &arg);
-	query_run("UPDATE smartspace.cobot_secret SET token = NULL WHERE integration_id = $1 AND token IS NOT NULL", 1, &arg);
+	secret_store(SECRET_TOKEN, integration.id, NULL);
 	/* an admin who comes back at this moment is not waited for, and connects it again */
 	query_run("DELETE FROM smartspace.cobot_oauth_flow WHERE state_digest IN (SELECT f.state_digest FROM smartspace.cobot_oauth_flow f"
 			  " WHERE f.integration_id = $1 FOR UPDATE SKIP LOCKED)", 1, &arg);

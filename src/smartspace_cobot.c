@@ -17,6 +17,7 @@
 #include "cobot_rate.h"
 #include "http.h"
 #include "launcher.h"
+#include "secret.h"
 #include "shared.h"
 #include "smartspace_cobot.h"
 #include "trust.h"
@@ -118,6 +119,12 @@ _PG_init(void)
 							   "ADDRESS:PORT to connect to instead of Cobot's; URLs and certificate checks stay the same.",
 							   NULL, &smartspace_connect_to, "",
 							   PGC_SUSET, 0, check_connect_to, NULL, NULL);
+
+	/* Where the keys to the secrets are; one for all sessions and the worker. */
+	DefineCustomStringVariable("smartspace_cobot.key_file",
+							   "File with the keys that tokens and client secrets are sealed with when they are stored.",
+							   NULL, &secret_key_file, "",
+							   PGC_SIGHUP, GUC_SUPERUSER_ONLY, secret_check_key_file, NULL, NULL);
 
 	/* What this installation is, for the clone guard. */
 	DefineCustomStringVariable("smartspace_cobot.environment",

@@ -237,7 +237,7 @@ load(const Job *job, Integration *integration)
 	integration_load(integration, job->integration, false);
 	usable = integration_can_ask(integration) &&
 		(client->subdomain == NULL ||
-		 (strcmp(client->subdomain, integration->subdomain) == 0 && strcmp(client->token, integration->token) == 0));
+		 (strcmp(client->subdomain, integration->subdomain) == 0 && strcmp(client->token, integration->token.value) == 0));
 	if (!usable)
 		integration_wipe(integration);
 	return usable;
@@ -336,9 +336,9 @@ step(Job *job)
 		return;
 	if (!load(job, &integration))
 	{
-		/* another token is to be tried soon; what cannot be asked waits until that changes */
+		/* another token is to be tried soon; for what cannot be asked, take() finds out what to wait for */
 		if (!own->is_hint)
-			put_off(job->integration, own->rounds > 0 ? "pg_catalog.clock_timestamp()" : "'infinity'");
+			put_off(job->integration, "pg_catalog.clock_timestamp()");
 		job_commit();
 		return;
 	}
@@ -418,8 +418,10 @@ take(int64 integration, LOCKTAG *lock)
 	can_ask = integration_can_ask(&loaded);
 	integration_wipe(&loaded);
 	if (!can_ask)
-		/* where smartspace_cobot.environment decides, nothing tells that it changed */
-		put_off(integration, loaded.token && !home_is_here(&loaded.home) ? "pg_catalog.now() + interval '1 hour'" : "'infinity'");
+		/* where smartspace_cobot.environment or the key file decides, nothing tells that it changed */
+		put_off(integration, !integration_has_token(&loaded) ? "'infinity'"
+				: !home_is_here(&loaded.home) ? "pg_catalog.now() + interval '1 hour'"
+				: secret_reason(loaded.token.state) ? "pg_catalog.now() + interval '1 minute'" : "'infinity'");
 	else if (!must_wait(integration))
 	{
 		if (lock_try_run_job(integration, lock))

@@ -150,7 +150,7 @@ why_not_asked(const Integration *integration)
 {
 	if (strcmp(integration->state, "paused") == 0)
 		return psprintf("ignored: integration \"%s\" is paused", integration->name);
-	if (integration->token == NULL || strcmp(integration->state, "disconnected") == 0)
+	if (!integration_has_token(integration))
 		return psprintf("ignored: integration \"%s\" is not connected to Cobot", integration->name);
 	return NULL;
 }

@@ -19,7 +19,7 @@ CREATE TABLE smartspace.cobot_checkin (
 	reason text CONSTRAINT cobot_checkin_reason_known
 		CHECK (reason IN ('too_old', 'other_day', 'in_the_future',
 			'duplicate', 'dry_run', 'switched_off', 'not_confirmed', 'not_started', 'ended', 'member_of_another_space',
-			'paused', 'disconnected', 'foreign_database',
+			'paused', 'disconnected', 'foreign_database', 'key_missing', 'secret_unreadable',
 			'refused', 'no_answer', 'bad_answer', 'rate_limited', 'unreachable', 'auth_revoked', 'admin_rights_lost',
 			'account_suspended', 'gave_up')),
 	message text,

@@ -124,7 +124,7 @@ SELECT c.id AS checkin_id, c.integration_id, c.membership_id, m.name AS member, 
 		WHEN c.reason = 'in_the_future' THEN 'Correct the clock of the door system.'
 		WHEN c.reason IN ('paused', 'disconnected', 'foreign_database') THEN 'See cobot_status.'
 		WHEN c.reason = 'dry_run' THEN 'Set checkin_dry_run of the integration to false when it shall be sent.'
-		WHEN c.reason IN ('auth_revoked', 'admin_rights_lost', 'account_suspended') THEN 'See cobot_problem.'
+		WHEN c.reason IN ('auth_revoked', 'admin_rights_lost', 'account_suspended', 'key_missing', 'secret_unreadable') THEN 'See cobot_problem.'
 	END AS advice
 FROM smartspace.cobot_checkin c
 	JOIN smartspace.cobot_membership m ON m.id = c.membership_id
@@ -147,6 +147,8 @@ FROM smartspace.cobot_checkin c
 			WHEN 'paused' THEN 'the integration was paused'
 			WHEN 'disconnected' THEN 'the integration was not connected'
 			WHEN 'foreign_database' THEN 'the integration was not armed for this database'
+			WHEN 'key_missing' THEN 'the key to the integration''s token was missing'
+			WHEN 'secret_unreadable' THEN 'the integration''s token could not be opened'
 			WHEN 'refused' THEN 'Cobot refused'
 			WHEN 'no_answer' THEN 'Cobot did not answer'
 			WHEN 'bad_answer' THEN 'Cobot''s answer said nothing'

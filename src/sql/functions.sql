@@ -10,6 +10,13 @@ AS 'MODULE_PATHNAME', 'connect_create_integration';
 COMMENT ON FUNCTION smartspace.cobot_create_integration(text, text, text, text, boolean, boolean) IS
 'makes an integration for the space at https://SUBDOMAIN.cobot.me and returns its id; connect it next';
 
+CREATE FUNCTION smartspace.cobot_set_client_secret(integration bigint, client_secret text)
+RETURNS void
+LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'connect_set_client_secret';
+COMMENT ON FUNCTION smartspace.cobot_set_client_secret(bigint, text) IS
+'stores the secret of an integration''s OAuth client in place of the one before; null: forgets it';
+
 CREATE FUNCTION smartspace.cobot_connect_token(integration bigint, token text,
 	OUT state text, OUT space_name text, OUT time_zone text, OUT granted_scope text[], OUT missing_scope text[], OUT custom_field text)
 LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -51,6 +58,19 @@ LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'plug_disconnect';
 COMMENT ON FUNCTION smartspace.cobot_disconnect(bigint) IS
 'unplugs an integration: revokes its token at Cobot if that can be had, deletes it here, and says in words what became of it. Cobot is asked nothing from then on; members, grants, mappings and history stay';
+CREATE FUNCTION smartspace.cobot_set_client_secret_file(integration bigint, path text)
+RETURNS void
+LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'secret_file_set_client_secret';
+COMMENT ON FUNCTION smartspace.cobot_set_client_secret_file(bigint, text) IS
+'cobot_set_client_secret() with the content of a file on the server: for members of pg_read_server_files who may call that function';
+
+CREATE FUNCTION smartspace.cobot_connect_token_file(integration bigint, path text,
+	OUT state text, OUT space_name text, OUT time_zone text, OUT granted_scope text[], OUT missing_scope text[], OUT custom_field text)
+LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'secret_file_connect_token';
+COMMENT ON FUNCTION smartspace.cobot_connect_token_file(bigint, text) IS
+'cobot_connect_token() with the content of a file on the server: for members of pg_read_server_files who may call that function';
 
 CREATE FUNCTION smartspace.cobot_arm(integration bigint)
 RETURNS text

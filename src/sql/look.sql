@@ -111,6 +111,21 @@ FROM smartspace.cobot_integration i
 		) AS w (reason, detail, advice) ON w.reason = i.state_reason
 WHERE i.state = 'degraded'
 UNION ALL
+SELECT i.id, 'problem', p.reason, NULL, 'integration ' || i.name,
+	format('The %s cannot be read. %s', s.name, p.detail),
+	format(CASE p.reason
+		WHEN 'key_missing' THEN 'Bring the key back into the file that smartspace_cobot.key_file names; nothing else is needed. If it is lost, %s.'
+		ELSE 'Bring the right key back into the file that smartspace_cobot.key_file names, or %s.' END, s.otherwise),
+	NULL
+FROM smartspace.cobot_integration i
+	JOIN smartspace.cobot_secret c ON c.integration_id = i.id
+	CROSS JOIN LATERAL (VALUES
+		('token', c.token, 'token', 'connect the integration again'),
+		('client_secret', c.client_secret, 'client secret', 'store it again with cobot_set_client_secret()')
+		) AS s (kind, stored, name, otherwise)
+	CROSS JOIN LATERAL smartspace.cobot_secret_problem(s.kind, i.id, s.stored) p
+WHERE i.state <> 'disconnected' AND p.reason IS NOT NULL
+UNION ALL
 SELECT f.integration_id, CASE f.freshness WHEN 'stale' THEN 'problem' ELSE 'advice' END, f.freshness, NULL,
 	'integration ' || i.name,
 	coalesce('The last good synchronisation was ' || smartspace.cobot_ago(f.last_good_at) || '.', 'It was never synchronised well.'),
@@ -202,12 +217,12 @@ COMMENT ON VIEW smartspace.cobot_problem IS 'everything that keeps somebody from
 COMMENT ON COLUMN smartspace.cobot_problem.integration_id IS 'null for what belongs to no integration: user groups, and tables of entries';
 COMMENT ON COLUMN smartspace.cobot_problem.severity IS 'problem: somebody may lack something; advice: looks like a slip';
 COMMENT ON COLUMN smartspace.cobot_problem.problem IS
-'bad_record, plan_unmapped, unknown_identifier, ambiguous_identifier, custom_field_missing, custom_field_ambiguous, custom_field_unreadable, missing_scope, auth_revoked, admin_rights_lost, account_suspended, stale, checkin_failed, checkin_unknown or entry_not_queued; as advice checkin_refused, overdue, plan_without_assignment, assignment_to_vanished_plan, duplicate_label, similar_identifiers or group_without_members';
+'bad_record, plan_unmapped, unknown_identifier, ambiguous_identifier, custom_field_missing, custom_field_ambiguous, custom_field_unreadable, missing_scope, auth_revoked, admin_rights_lost, account_suspended, key_missing, secret_unreadable, stale, checkin_failed, checkin_unknown or entry_not_queued; as advice checkin_refused, overdue, plan_without_assignment, assignment_to_vanished_plan, duplicate_label, similar_identifiers or group_without_members';
 COMMENT ON COLUMN smartspace.cobot_problem.since IS 'when it was first seen, where that is recorded';
 
 CREATE VIEW smartspace.cobot_status AS
 SELECT i.id AS integration_id, i.name, i.subdomain, s.state,
-	CASE WHEN h.is_home THEN coalesce(i.state_reason, nullif(nullif(f.freshness, 'fresh'), 'overdue')) ELSE 'foreign_database' END AS reason,
+	CASE WHEN h.is_home THEN coalesce(k.reason, i.state_reason, nullif(nullif(f.freshness, 'fresh'), 'overdue')) ELSE 'foreign_database' END AS reason,
 	CASE WHEN NOT h.is_home THEN 'not armed for this database, so Cobot is asked nothing and members keep the access they have until their own last day;'
 			|| format(' to ask Cobot from here, run SELECT smartspace.cobot_arm(%s)', i.id)
 		WHEN s.state = 'new' THEN 'not connected yet'
@@ -218,6 +233,7 @@ SELECT i.id AS integration_id, i.name, i.subdomain, s.state,
 				ELSE '; synchronised ' || smartspace.cobot_ago(f.last_good_at) END
 			|| CASE f.freshness WHEN 'overdue' THEN ', which is overdue' WHEN 'stale' THEN ', which is stale' ELSE '' END
 			|| CASE WHEN last.result NOT IN ('ok', 'ok_with_problems') THEN format('; last run %s: %s', last.result, last.message) ELSE '' END
+			|| CASE WHEN k.reason IS NULL THEN '' ELSE '; Cobot is asked nothing, because the token cannot be read' END
 			|| CASE WHEN held.held > 0 THEN format('; held: %s, see cobot_sync_changes(%s), then cobot_release(%s) or cobot_discard(%s)',
 				held.held_members, held.held_run, held.held_run, held.held_run) ELSE '' END
 			|| CASE WHEN waiting.oldest < now() - interval '1 minute' THEN format('; check-ins waiting: %s, the oldest since %s',
@@ -230,9 +246,12 @@ SELECT i.id AS integration_id, i.name, i.subdomain, s.state,
 	held.held, held.held_members, held.held_run, waiting.backlog AS checkin_backlog, waiting.oldest AS checkin_oldest
 FROM smartspace.cobot_integration i
 	CROSS JOIN LATERAL smartspace.cobot_is_home(i.armed_system, i.armed_database, i.armed_environment) AS h (is_home)
+	LEFT JOIN LATERAL (SELECT p.reason FROM smartspace.cobot_secret c
+			CROSS JOIN LATERAL smartspace.cobot_secret_problem('token', c.integration_id, c.token) p
+		WHERE c.integration_id = i.id AND i.state <> 'disconnected') k ON true
 	CROSS JOIN LATERAL (SELECT CASE WHEN i.state IN ('connected', 'degraded')
 			AND NOT i.fed_from_outside AND NOT EXISTS (SELECT FROM smartspace.cobot_secret c WHERE c.integration_id = i.id AND c.token IS NOT NULL)
-			THEN 'disconnected' ELSE i.state END AS state) s
+			THEN 'disconnected' WHEN i.state = 'connected' AND k.reason IS NOT NULL THEN 'degraded' ELSE i.state END AS state) s
 	LEFT JOIN LATERAL (SELECT r.* FROM smartspace.cobot_sync_run r
 		WHERE r.integration_id = i.id AND r.kind <> 'member' AND r.result <> 'skipped_locked'
 		ORDER BY r.id DESC LIMIT 1) last ON true
@@ -254,8 +273,8 @@ FROM smartspace.cobot_integration i
 		WHERE p.integration_id = i.id AND p.severity = 'problem') p;
 
 COMMENT ON VIEW smartspace.cobot_status IS 'one line for each integration: how it is, in words';
-COMMENT ON COLUMN smartspace.cobot_status.state IS 'as in cobot_integration; disconnected also where the token is missing, as after a restore';
-COMMENT ON COLUMN smartspace.cobot_status.reason IS 'why the integration is degraded; foreign_database where it is not armed for this database, whatever its state';
+COMMENT ON COLUMN smartspace.cobot_status.state IS 'as in cobot_integration; disconnected also where the token is missing, as after a restore; degraded also where it cannot be read';
+COMMENT ON COLUMN smartspace.cobot_status.reason IS 'why the integration is degraded; key_missing or secret_unreadable as long as its token cannot be read; foreign_database where it is not armed for this database, whatever its state';
 COMMENT ON COLUMN smartspace.cobot_status.members IS 'memberships that have not left';
 COMMENT ON COLUMN smartspace.cobot_status.with_access IS 'those that are in a user group at this moment';
 COMMENT ON COLUMN smartspace.cobot_status.last_good_at IS 'end of the last run with result ok or ok_with_problems';

@@ -15,7 +15,7 @@ PG_MAJOR=15
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 
 BUILD_PACKAGES="gcc make libc6-dev postgresql-$PG_MAJOR postgresql-server-dev-$PG_MAJOR
-	libcurl4-openssl-dev libcjson-dev libmicrohttpd-dev zlib1g-dev openssl perl tzdata"
+	libcurl4-openssl-dev libcjson-dev libssl-dev libmicrohttpd-dev zlib1g-dev openssl perl tzdata"
 
 say() { printf '%s\n' "$*" >&2; }
 

@@ -264,7 +264,7 @@ my @relations = map { $_->{name} } $t->rows("SELECT oid::regclass::text AS name 
 $t->sql("GRANT SELECT ON $_ TO reader") foreach @relations;
 $t->sql("GRANT EXECUTE ON FUNCTION $_ TO reader") foreach map { "smartspace.$_" } 'cobot_ago(timestamptz)', 'cobot_field_tokens(text)',
   'cobot_access_range(timestamptz, date, date, text)', 'cobot_missing_scope(text[], boolean, boolean)',
-  'cobot_is_home(bigint, oid, text)', 'cobot_in_words(tstzrange, text)', 'cobot_progress()';
+  'cobot_is_home(bigint, oid, text)', 'cobot_in_words(tstzrange, text)', 'cobot_progress()', 'cobot_secret_problem(text, bigint, text)';
 my %read;
 foreach my $relation (@relations)
 {
