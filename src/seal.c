@@ -223,22 +223,22 @@ seal_key_id(const char *text, char id[SEAL_KEY_ID_LIMIT_BYTES + 1])
 	return true;
 }
 
+#define ASSOCIATED_SIZE (sizeof(SEAL_VERSION_PREFIX) + SEAL_KEY_ID_LIMIT_BYTES + 1 + SEAL_OWNER_LIMIT_BYTES)
+
 /* What is authenticated beside the secret; 0 if the owner is too long. */
 static size_t
-write_associated(char *associated, size_t size, const char *key_id, const char *owner)
+write_associated(char associated[ASSOCIATED_SIZE], const char *key_id, const char *owner)
 {
-	int			length = snprintf(associated, size, SEAL_VERSION_PREFIX "%s:%s", key_id, owner);
-
-	return length < 0 || (size_t) length >= size ? 0 : (size_t) length;
+	if (strlen(owner) > SEAL_OWNER_LIMIT_BYTES)
+		return 0;
+	return (size_t) sprintf(associated, SEAL_VERSION_PREFIX "%s:%s", key_id, owner);
 }
-
-#define ASSOCIATED_SIZE (sizeof(SEAL_VERSION_PREFIX) + SEAL_KEY_ID_LIMIT_BYTES + 1 + SEAL_OWNER_LIMIT_BYTES)
 
 bool
 seal_close(const SealKey *key, const char *owner, const char *secret, char text[SEAL_TEXT_SIZE])
 {
 	char		associated[ASSOCIATED_SIZE];
-	size_t		associated_length = write_associated(associated, sizeof(associated), key->id, owner);
+	size_t		associated_length = write_associated(associated, key->id, owner);
 	size_t		length = strlen(secret);
 	uint8		nonce[SEAL_NONCE_BYTES];
 	uint8		cipher[SEAL_SECRET_LIMIT_BYTES];
@@ -282,7 +282,7 @@ seal_open(const SealKeys *keys, const char *owner, const char *text, char *secre
 
 	hex = text + strlen(SEAL_VERSION_PREFIX) + strlen(id) + 1;
 	digits = strlen(hex);
-	associated_length = write_associated(associated, sizeof(associated), id, owner);
+	associated_length = write_associated(associated, id, owner);
 	if (associated_length == 0 || digits % 2 != 0 || digits > 2 * sizeof(bytes) ||
 		digits < 2 * (SEAL_NONCE_BYTES + SEAL_TAG_BYTES) || !from_hex(hex, digits / 2, bytes))
 		return SEAL_NOT_AUTHENTIC;

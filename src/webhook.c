@@ -255,7 +255,11 @@ receive(int64 id, bool is_null, const char *event, Jsonb *payload)
 
 	int64		stored = store_hint(id, hint.cobot_id);
 
-	take_up(id, &progress);
+	/* no error, after ten of which Cobot would call no more: the key will come back */
+	if (secret_reason(integration.token.state))
+		progress.failure = integration.token.detail;
+	else
+		take_up(id, &progress);
 	return in_words(id, stored, &progress);
 }
 

@@ -33,7 +33,7 @@ log_min_messages = debug5
 log_min_error_statement = info
 log_error_verbosity = verbose
 log_parameter_max_length_on_error = 0
-full_page_writes = on
+wal_recycle = off
 CONF
 my $cobot = $t->cobot;
 my $node = $t->node;
@@ -58,13 +58,13 @@ sub keys_are
 	return write_file($key_file, "# keys\n" . join '', map { my ($id, $bytes) = split /:/; "$id $key{$bytes // $id}\n" } @_);
 }
 
-# Sets the setting in the running server, as a DBA does.
+# Changes the setting in the running server.
 sub key_file_is
 {
 	my ($file) = @_;
 
-	$t->sql("ALTER SYSTEM SET smartspace_cobot.key_file = '$file'");
-	$t->sql('SELECT pg_reload_conf()');
+	$node->append_conf('postgresql.conf', "smartspace_cobot.key_file = '$file'");
+	$node->reload;
 	$t->wait_until(sub { $t->sql('SHOW smartspace_cobot.key_file') eq $file }, 'the setting is in use');
 	return;
 }
@@ -86,7 +86,7 @@ sub token_of
 	my ($space) = @_;
 
 	$cobot->clear_log;
-	is($t->sync($space)->{result}, 'ok_with_problems', '(it synchronises)');
+	like($t->sync($space)->{result}, qr/^ok/, '(it synchronises)');
 	return join ' ', tokens_used();
 }
 
@@ -207,7 +207,8 @@ sub is_lost_and_comes_back
 		refused('cobot_sync', "SELECT smartspace.cobot_sync($loft)", $detail);
 		refused('cobot_preview', "SELECT * FROM smartspace.cobot_preview($loft)", $detail);
 		refused('cobot_request_sync', "SELECT smartspace.cobot_request_sync($loft)", $detail);
-		refused('cobot_webhook', "SELECT smartspace.cobot_webhook($loft, 'updated_membership', '{\"url\": \"https://loft.cobot.me/api/memberships/ada-loft\"}')", $detail);
+		like($t->sql("SELECT smartspace.cobot_webhook($loft, 'confirmed_membership', '{\"url\": \"https://loft.cobot.me/api/memberships/ada-loft\"}')"),
+			qr/^pending: .*$detail/, 'a webhook is kept');
 		is(status_of($loft), "degraded $reason", 'the status says so');
 		like($t->sql("SELECT summary FROM smartspace.cobot_status WHERE integration_id = $loft"), qr/Cobot is asked nothing, because the token cannot be read/, '... in words');
 		like(problems_of($loft), $detail, 'so do the problems');
@@ -218,8 +219,8 @@ sub is_lost_and_comes_back
 		like($counts->{err}, qr/WARNING: .*cannot be read and stays as it is/, '... and says so');
 
 		$t->sql("UPDATE smartspace.cobot_sync_task SET due_at = now(); SELECT smartspace.cobot_run_due()");
-		is($t->sql('SELECT bool_and(due_at BETWEEN now() + interval \'30 seconds\' AND now() + interval \'1 minute\' AND attempts = 0) FROM smartspace.cobot_sync_task'), 't',
-			'the worker looks again in a minute');
+		is($t->sql('SELECT bool_and(due_at BETWEEN now() + interval \'30 seconds\' AND now() + interval \'7 minutes\' AND attempts = 0) FROM smartspace.cobot_sync_task'), 't',
+			'what is due by itself waits for some minutes, and not for ever');
 
 		is($t->sql('SELECT xmin, s.* FROM smartspace.cobot_secret s ORDER BY 2'), $before, 'nothing of the secrets was touched');
 		is($t->sql('SELECT id, state, state_reason FROM smartspace.cobot_integration ORDER BY id'), $states, 'nor of the integrations');
@@ -227,6 +228,7 @@ sub is_lost_and_comes_back
 		is(token_of($loft), $loft_token, 'with the key back, it works again');
 		is(status_of($loft), 'connected well', 'and the status says so');
 		is(problems_of($loft), '', 'and there is no problem');
+		is($t->sql("SELECT count(*) FROM smartspace.cobot_pending_hints($loft)"), '0', 'and the webhook is settled');
 		$t->sql("UPDATE smartspace.cobot_sync_task SET due_at = now()");
 		like($t->sql('SELECT smartspace.cobot_run_due()'), qr/^\d synchronised, 0 of them not well/, 'the worker goes on');
 	};
@@ -359,17 +361,17 @@ $loft_token = token_of($loft);
 # who may
 write_file($secret_file, "$client_secret{file}\n");
 $t->sql(<<'SQL');
-CREATE ROLE admin_only; CREATE ROLE reader_only; CREATE ROLE both;
-GRANT USAGE ON SCHEMA smartspace TO admin_only, reader_only, both;
-GRANT EXECUTE ON FUNCTION smartspace.cobot_set_client_secret(bigint, text) TO admin_only, both;
-GRANT EXECUTE ON FUNCTION smartspace.cobot_set_client_secret_file(bigint, text) TO admin_only, reader_only, both;
-GRANT pg_read_server_files TO reader_only, both;
+CREATE ROLE admin_only; CREATE ROLE reader_only; CREATE ROLE both_of_them;
+GRANT USAGE ON SCHEMA smartspace TO admin_only, reader_only, both_of_them;
+GRANT EXECUTE ON FUNCTION smartspace.cobot_set_client_secret(bigint, text) TO admin_only, both_of_them;
+GRANT EXECUTE ON FUNCTION smartspace.cobot_set_client_secret_file(bigint, text) TO admin_only, reader_only, both_of_them;
+GRANT pg_read_server_files TO reader_only, both_of_them;
 CREATE SCHEMA theirs;
 GRANT CREATE, USAGE ON SCHEMA theirs TO admin_only;
 SET ROLE admin_only;
 CREATE FUNCTION theirs.trap(bigint, text) RETURNS void LANGUAGE sql SECURITY DEFINER AS 'SELECT smartspace.cobot_set_client_secret_file($1, $2)';
 SQL
-is(from_file($secret_file, 'both')->{sqlstate}, '', 'who may read files and store secrets may do this');
+is(from_file($secret_file, 'both_of_them')->{sqlstate}, '', 'who may read files and store secrets may do this');
 is(from_file($secret_file, 'admin_only')->{sqlstate}, '42501', 'file_needs_pg_read_server_files');
 is(from_file($secret_file, 'reader_only')->{sqlstate}, '42501', 'and the right to store the secret');
 is(from_file($secret_file, 'guest')->{sqlstate}, '42501', 'and the right to call the function');
