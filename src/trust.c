@@ -27,14 +27,21 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
+#include "compat.h"
 #include "smartspace_cobot.h"
 #include "trust.h"
 
-/* A function of the extension that runs, and as whom. */
+/*
+ * A function that runs and that is SECURITY DEFINER or has settings, and as whom. Functions of
+ * the extension that are not SECURITY DEFINER run for whoever called them, and are left out.
+ */
 typedef struct Call
 {
 	Oid			function;
 	Oid			role;
+	bool		is_own;			/* of the extension */
+	Oid			caller;			/* of own ones: whose call it is */
+	Oid			called;			/* of own ones: the function that this caller called */
 } Call;
 
 static Call *calls = NULL;
@@ -50,8 +57,15 @@ static fmgr_hook_type next_around_call = NULL;
 static bool
 is_guarded(void)
 {
-	Oid			role = call_count > 0 ? calls[call_count - 1].role : worker_role;
+	Oid			role = worker_role;
 
+	for (int i = call_count - 1; i >= 0; i--)
+	{
+		if (!calls[i].is_own)
+			continue;
+		role = calls[i].role;
+		break;
+	}
 	return OidIsValid(role) && GetUserId() == role;
 }
 
@@ -116,25 +130,32 @@ needs_hook(Oid function)
 	return next_needs_hook != NULL && next_needs_hook(function);
 }
 
-static bool
-is_own_definer(Oid function)
+/* Who calls a function of the extension with no other one below it on the stack. */
+static Oid
+outermost_caller(Oid function)
 {
-	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
-	bool		own = false;
-
-	if (HeapTupleIsValid(tuple))
-	{
-		Form_pg_proc form = (Form_pg_proc) GETSTRUCT(tuple);
-
-		own = form->prosecdef && form->pronamespace == get_namespace_oid(SMARTSPACE_SCHEMA, true);
-		ReleaseSysCache(tuple);
-	}
-	return own;
+	/*
+	 * An expression of somebody's index or view, or somebody's function that began before
+	 * the library was loaded: its owner cannot be known any more.
+	 */
+	if (InSecurityRestrictedOperation() || !compat_may_execute(function, GetOuterUserId()))
+		return InvalidOid;
+	return GetOuterUserId();
 }
 
 static void
-enter(Oid function)
+enter(Oid function, bool is_own)
 {
+	Call	   *below = call_count > 0 ? &calls[call_count - 1] : NULL;
+	Call		call = {.function = function, .role = GetUserId(), .is_own = is_own};
+
+	if (is_own)
+	{
+		bool		inherits = below && below->is_own;
+
+		call.caller = inherits ? below->caller : below ? below->role : outermost_caller(function);
+		call.called = inherits ? below->called : function;
+	}
 	if (call_count == call_capacity)
 	{
 		int			capacity = Max(8, 2 * call_capacity);
@@ -142,7 +163,23 @@ enter(Oid function)
 		calls = calls ? repalloc(calls, sizeof(Call) * capacity) : MemoryContextAlloc(TopMemoryContext, sizeof(Call) * capacity);
 		call_capacity = capacity;
 	}
-	calls[call_count++] = (Call) {.function = function, .role = GetUserId()};
+	calls[call_count++] = call;
+}
+
+static void
+enter_unless_transparent(Oid function)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	bool		is_own;
+	bool		is_definer;
+
+	if (!HeapTupleIsValid(tuple))
+		return;
+	is_own = ((Form_pg_proc) GETSTRUCT(tuple))->pronamespace == get_namespace_oid(SMARTSPACE_SCHEMA, true);
+	is_definer = ((Form_pg_proc) GETSTRUCT(tuple))->prosecdef;
+	ReleaseSysCache(tuple);
+	if (is_definer || !is_own)
+		enter(function, is_own);
 }
 
 /* Before and after each call of a function that is SECURITY DEFINER, as its owner by then, or has settings. */
@@ -152,13 +189,26 @@ around_call(FmgrHookEventType event, FmgrInfo *function, Datum *arg)
 	if (event == FHET_START)
 	{
 		check(function->fn_oid);
-		if (is_own_definer(function->fn_oid))
-			enter(function->fn_oid);
+		enter_unless_transparent(function->fn_oid);
 	}
 	else if (call_count > 0 && calls[call_count - 1].function == function->fn_oid)
 		call_count--;
 	if (next_around_call != NULL)
 		next_around_call(event, function, arg);
+}
+
+Oid
+trust_caller(Oid *function)
+{
+	const Call *top = call_count > 0 ? &calls[call_count - 1] : NULL;
+
+	if (top == NULL || !top->is_own || GetUserId() != top->role)
+	{
+		*function = InvalidOid;
+		return GetUserId();
+	}
+	*function = top->called;
+	return top->caller;
 }
 
 void

@@ -77,7 +77,7 @@ COMMENT ON FUNCTION smartspace.cobot_progress() IS
 'what the view cobot_sync_progress knows from shared memory; without shared_preload_libraries that is nothing';
 
 -- Whoever synchronises has a lock, so it is seen that somebody does, also where how far they are is not known.
-CREATE VIEW smartspace.cobot_sync_progress AS
+CREATE VIEW smartspace.cobot_sync_progress WITH (security_invoker = true) AS
 SELECT i.id AS integration_id, i.name, l.pid, coalesce(p.phase, 'running') AS phase, p.members, p.requests,
 	round(extract(epoch FROM clock_timestamp() - p.started_at)::numeric, 1) AS seconds
 FROM pg_catalog.pg_locks l
