@@ -71,7 +71,7 @@ SELECT smartspace.cobot_wake_worker();
 
 CREATE FUNCTION smartspace.cobot_progress()
 RETURNS TABLE (integration_id bigint, pid integer, phase text, members integer, requests integer, started_at timestamptz)
-LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'progress_rows';
 COMMENT ON FUNCTION smartspace.cobot_progress() IS
 'what the view cobot_sync_progress knows from shared memory; without shared_preload_libraries that is nothing';
