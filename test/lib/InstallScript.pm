@@ -58,7 +58,7 @@ sub bare
 {
 	my ($body) = @_;
 
-	return $body =~ s/--[^\n]*|'(?:[^']|'')*'/''/gr;
+	return $body =~ s/--[^\n]*|\/\*.*?\*\/|'(?:[^']|'')*'/''/gsr;
 }
 
 # Relations that are read without their schema, except those that the statement itself names by WITH.

@@ -106,11 +106,11 @@ BEGIN
 END $$;
 CREATE VIEW attempts AS
 SELECT 'function' AS kind, p.proname::text AS name, 'EXECUTE' AS privilege,
-	format('SELECT smartspace.%I(%s)', p.proname, (SELECT string_agg(format('NULL::%s', a.t::regtype), ', ' ORDER BY a.n) FROM unnest(p.proargtypes) WITH ORDINALITY a (t, n))) AS sql
+	format('SELECT smartspace.%I(%s)', p.proname, (SELECT string_agg(format('(SELECT NULL::%s)', a.t::regtype), ', ' ORDER BY a.n) FROM unnest(p.proargtypes) WITH ORDINALITY a (t, n))) AS sql
 FROM pg_proc p WHERE p.pronamespace = 'smartspace'::regnamespace AND p.prorettype <> 'trigger'::regtype
 UNION ALL
 SELECT 'table', c.relname::text, v.privilege, format(v.sql, c.oid::regclass, (SELECT quote_ident(a.attname) FROM pg_attribute a
-	WHERE a.attrelid = c.oid AND a.attnum > 0 AND (c.relname <> 'cobot_integration' OR a.attname = 'name') ORDER BY a.attnum LIMIT 1))
+	WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.attidentity = '' AND (c.relname <> 'cobot_integration' OR a.attname = 'name') ORDER BY a.attnum LIMIT 1))
 FROM pg_class c CROSS JOIN (VALUES ('SELECT', 'SELECT count(*) FROM (SELECT %s.* FROM %1$s LIMIT 1) x'), ('INSERT', 'INSERT INTO %s DEFAULT VALUES'),
 	('UPDATE', 'UPDATE %s SET %s = NULL WHERE false'), ('DELETE', 'DELETE FROM %s'), ('TRUNCATE', 'TRUNCATE %s CASCADE')) v (privilege, sql)
 WHERE c.relnamespace = 'smartspace'::regnamespace AND c.relkind IN ('r', 'v') AND (c.relkind = 'r' OR v.privilege = 'SELECT');
