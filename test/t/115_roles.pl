@@ -300,15 +300,15 @@ is($t->try("LOAD 'smartspace_cobot'; REINDEX TABLE public.trap")->{sqlstate}, '4
 $t->sql('DROP TABLE public.trap');
 
 # --- several roles in one person ---
-$t->sql("SELECT smartspace.cobot_grant_role('chief', 'operate', ARRAY[$bravo]); CREATE ROLE both LOGIN IN ROLE coach, chief; CREATE ROLE mixed LOGIN IN ROLE r_look, chief");
-is(as_role('both', 'SELECT count(*) FROM smartspace.cobot_status')->{out}, '2', 'who has two limited roles sees what both see');
-is(as_role('both', "SELECT smartspace.cobot_arm($bravo)")->{sqlstate}, '42704', 'and does in each what that role may');
-is(as_role('both', "SELECT count(*) > 0 FROM smartspace.cobot_explain($bravo_member)")->{out}, 't', 'no less');
+$t->sql("SELECT smartspace.cobot_grant_role('chief', 'operate', ARRAY[$bravo]); CREATE ROLE pair LOGIN IN ROLE coach, chief; CREATE ROLE mixed LOGIN IN ROLE r_look, chief");
+is(as_role('pair', 'SELECT count(*) FROM smartspace.cobot_status')->{out}, '2', 'who has two limited roles sees what both see');
+is(as_role('pair', "SELECT smartspace.cobot_arm($bravo)")->{sqlstate}, '42704', 'and does in each what that role may');
+is(as_role('pair', "SELECT count(*) > 0 FROM smartspace.cobot_explain($bravo_member)")->{out}, 't', 'no less');
 is(as_role('mixed', 'SELECT count(*) FROM smartspace.cobot_membership')->{out}, '6', 'who looks at all, and operates one, sees all');
 is(as_role('mixed', "SELECT smartspace.cobot_sync($alpha)")->{sqlstate}, '42704', 'and synchronises one');
 is(as_role('mixed', "INSERT INTO smartspace.building (integration_id, name) VALUES ($alpha, 'x')")->{sqlstate}, '42501', 'and writes in one');
 is(as_role('mixed', "DELETE FROM smartspace.building WHERE integration_id = $alpha RETURNING id")->{out}, '', 'and deletes in one');
-is(as_role('both', "SET ROLE chief; SELECT string_agg(name, ',') FROM smartspace.cobot_integration")->{out}, 'bravo', 'SET ROLE is one of them alone');
+is(as_role('pair', "SET ROLE chief; SELECT string_agg(name, ',') FROM smartspace.cobot_integration")->{out}, 'bravo', 'SET ROLE is one of them alone');
 is(as_role('r_look', 'SELECT count(*) FROM smartspace.cobot_membership')->{out}, '6', 'who is not limited sees all, as before');
 $t->sql('ALTER ROLE coach RENAME TO trainer');
 is(as_role('trainer', 'SELECT count(*) FROM smartspace.cobot_membership')->{out}, '3', 'a limit goes with a role that is renamed');
