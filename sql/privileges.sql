@@ -40,8 +40,7 @@ SELECT smartspace.cobot_recompute_access();
 RESET ROLE;
 
 -- a backend that may write assignments and read who is in, but no grants: the triggers do that
-GRANT SELECT ON smartspace.access_now TO regress_smartspace_nobody;
-GRANT INSERT, SELECT ON smartspace.user_group_assignment TO regress_smartspace_nobody;
+SELECT smartspace.cobot_grant_role('regress_smartspace_nobody', 'operate');
 INSERT INTO smartspace.cobot_integration (id, name, subdomain, time_zone) VALUES (901, 'x', 'x', 'UTC');
 INSERT INTO smartspace.cobot_plan (id, integration_id, cobot_id) VALUES (901, 901, 'p');
 INSERT INTO smartspace.cobot_membership (id, integration_id, cobot_id, name, plan_id, confirmed_at) VALUES (901, 901, 'm', 'Ada', 901, now());

@@ -28,6 +28,7 @@
 #include "utils/typcache.h"
 #include "utils/varlena.h"
 
+#include "caller.h"
 #include "field_token.h"
 #include "smartspace_cobot.h"
 
@@ -118,6 +119,14 @@ access_has_access(PG_FUNCTION_ARGS)
 {
 	LookCache  *cache = look_cache(fcinfo->flinfo);
 	Relation	table = table_open(cache->table, AccessShareLock);
+
+	/* row level security is there only while somebody is limited to some integrations */
+	if (table->rd_rel->relrowsecurity && !caller_sees_member(PG_GETARG_INT64(0)))
+	{
+		table_close(table, AccessShareLock);
+		PG_RETURN_BOOL(false);
+	}
+
 	Relation	index = index_open(cache->index, AccessShareLock);
 	bool		found = any_grant_contains(table, index, cache->range_type, PG_GETARG_DATUM(0),
 										   PG_GETARG_DATUM(1), PG_GETARG_DATUM(2));

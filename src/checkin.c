@@ -49,6 +49,15 @@ optional_id(int64 id)
 	return (QueryArg) {.type = INT8OID, .value = Int64GetDatum(id), .isnull = id == 0};
 }
 
+static void
+refuse_building(int64 building)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("building %lld does not exist", (long long) building),
+			 errhint("The table smartspace.building lists the buildings and their ids.")));
+}
+
 void
 checkin_request(int64 member, int64 building, Oid role)
 {
@@ -71,10 +80,7 @@ checkin_request(int64 member, int64 building, Oid role)
 			  " FROM v WHERE NOT EXISTS (SELECT FROM held) RETURNING c.*)"
 			  " SELECT * FROM held UNION ALL SELECT * FROM made", lengthof(args), args);
 	if (SPI_processed == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("building %lld does not exist", (long long) building),
-				 errhint("The table smartspace.building lists the buildings and their ids.")));
+		refuse_building(building);
 }
 
 /* The only row of SPI_tuptable, for the caller of a function that returns such a row. */
@@ -178,6 +184,11 @@ checkin_call(PG_FUNCTION_ARGS)
 	SPI_connect();
 	query_run("SELECT smartspace.cobot_require_member($1)", lengthof(args), args);
 	member = query_result_int64(0, 1);
+
+	QueryArg	where = query_int64(building);
+
+	if (building != 0 && query_run("SELECT WHERE smartspace.cobot_sees_building($1)", 1, &where) == 0)
+		refuse_building(building);
 
 	if (wait)
 		found = deliver_and_wait(member, building, role);

@@ -24,4 +24,11 @@
 #define compat_my_procno() (MyProc->pgprocno)
 #endif
 
+/* May a role call a function? Needs catalog/pg_proc.h and utils/acl.h. */
+#if PG_VERSION_NUM >= 160000
+#define compat_may_execute(function, role) (object_aclcheck(ProcedureRelationId, (function), (role), ACL_EXECUTE) == ACLCHECK_OK)
+#else
+#define compat_may_execute(function, role) (pg_proc_aclcheck((function), (role), ACL_EXECUTE) == ACLCHECK_OK)
+#endif
+
 #endif

@@ -33,7 +33,7 @@ typedef struct Subject
 } Subject;
 
 static const Subject member_subject = {
-	"membership", "SELECT FROM smartspace.cobot_membership WHERE id = $1",
+	"membership", "SELECT FROM smartspace.cobot_membership WHERE id = $1 AND smartspace.cobot_sees(integration_id)",
 	"Find it by name or e-mail in smartspace.cobot_membership."
 };
 static const Subject group_subject = {
@@ -41,15 +41,15 @@ static const Subject group_subject = {
 	"Find it by name in smartspace.user_group."
 };
 static const Subject plan_subject = {
-	"plan", "SELECT FROM smartspace.cobot_plan WHERE id = $1",
+	"plan", "SELECT FROM smartspace.cobot_plan WHERE id = $1 AND smartspace.cobot_sees(integration_id)",
 	"Find it by name in smartspace.cobot_plan."
 };
 static const Subject integration_subject = {
-	"integration", "SELECT FROM smartspace.cobot_integration WHERE id = $1",
+	"integration", "SELECT FROM smartspace.cobot_integration WHERE id = $1 AND smartspace.cobot_sees(id)",
 	"The view smartspace.cobot_status lists the integrations and their ids."
 };
 
-/* Throws 22004 for a null and 42704 for an unknown id. The caller has connected to SPI. */
+/* Throws 22004 for a null and 42704 for an id that is unknown, or not for the caller. The caller has connected to SPI. */
 static int64
 require(FunctionCallInfo fcinfo, int arg, const Subject *subject)
 {

@@ -8,9 +8,9 @@
  */
 #include "postgres.h"
 
-#include <netinet/in.h>
 #include <sys/socket.h>
 
+#include "http_address.h"
 #include "http_internal.h"
 #include "smartspace_cobot.h"
 
@@ -30,55 +30,6 @@ is_get(const HttpRequest *request)
 
 /* ---------- where a connection may lead ---------- */
 
-static bool
-is_private_v4(uint32 address)
-{
-	static const struct
-	{
-		uint32		network;
-		int			bits;
-	}			private[] = {
-		{0x00000000, 8},		/* this host */
-		{0x0A000000, 8},		/* 10/8 */
-		{0x64400000, 10},		/* 100.64/10 */
-		{0x7F000000, 8},		/* loopback */
-		{0xA9FE0000, 16},		/* link local */
-		{0xAC100000, 12},		/* 172.16/12 */
-		{0xC0A80000, 16},		/* 192.168/16 */
-		{0xE0000000, 3}			/* multicast, reserved, broadcast */
-	};
-
-	for (size_t i = 0; i < lengthof(private); i++)
-		if (((address ^ private[i].network) >> (32 - private[i].bits)) == 0)
-			return true;
-	return false;
-}
-
-static bool
-is_private_v6(const struct in6_addr *address)
-{
-	if (IN6_IS_ADDR_V4MAPPED(address))
-	{
-		uint32		v4;
-
-		memcpy(&v4, &address->s6_addr[12], sizeof(v4));
-		return is_private_v4(ntohl(v4));
-	}
-	return IN6_IS_ADDR_UNSPECIFIED(address) || IN6_IS_ADDR_LOOPBACK(address) ||
-		IN6_IS_ADDR_LINKLOCAL(address) || IN6_IS_ADDR_SITELOCAL(address) ||
-		IN6_IS_ADDR_MULTICAST(address) || (address->s6_addr[0] & 0xFE) == 0xFC;
-}
-
-static bool
-is_private(const struct sockaddr *address)
-{
-	if (address->sa_family == AF_INET)
-		return is_private_v4(ntohl(((const struct sockaddr_in *) address)->sin_addr.s_addr));
-	if (address->sa_family == AF_INET6)
-		return is_private_v6(&((const struct sockaddr_in6 *) address)->sin6_addr);
-	return true;
-}
-
 /* A name that leads into the own network is refused, unless a superuser chose the address. */
 static curl_socket_t
 open_socket_callback(void *arg, curlsocktype purpose pg_attribute_unused(),
@@ -86,7 +37,7 @@ open_socket_callback(void *arg, curlsocktype purpose pg_attribute_unused(),
 {
 	HttpTransfer *transfer = arg;
 
-	if (transfer->connect_to == NULL && is_private(&address->addr))
+	if (transfer->connect_to == NULL && http_address_is_private(&address->addr))
 	{
 		transfer->refusal = REFUSED_ADDRESS;
 		return CURL_SOCKET_BAD;

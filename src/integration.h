@@ -34,7 +34,7 @@ typedef struct Integration
 
 /*
  * Reads an integration into palloc'd memory. Throws 22004 for a null id
- * (is_null) and 42704 for an unknown one.
+ * (is_null) and 42704 for an unknown one, or one that is not for the caller.
  */
 extern void integration_load(Integration *integration, int64 id, bool is_null);
 

@@ -12,6 +12,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "caller.h"
 #include "progress.h"
 #include "shared.h"
 
@@ -159,7 +160,7 @@ progress_rows(PG_FUNCTION_ARGS)
 		};
 		bool		nulls[lengthof(values)] = {false};
 
-		if (copy[i].pid != 0 && copy[i].database == MyDatabaseId)
+		if (copy[i].pid != 0 && copy[i].database == MyDatabaseId && caller_sees(copy[i].integration))
 			tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}
 	return (Datum) 0;

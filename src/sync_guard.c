@@ -356,7 +356,7 @@ required_run(FunctionCallInfo fcinfo, int64 *integration)
 
 	QueryArg	arg = query_int64(PG_GETARG_INT64(0));
 
-	if (query_run("SELECT r.integration_id FROM smartspace.cobot_sync_run r WHERE r.id = $1", 1, &arg) == 0)
+	if (query_run("SELECT r.integration_id FROM smartspace.cobot_sync_run r WHERE r.id = $1 AND smartspace.cobot_sees(r.integration_id)", 1, &arg) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("run %lld does not exist", (long long) PG_GETARG_INT64(0)),

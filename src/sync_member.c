@@ -265,7 +265,8 @@ integration_to_ask(QueryArg integration, const char *name)
 {
 	if (!integration.isnull)
 		return DatumGetInt64(integration.value);
-	if (query_run("SELECT i.id FROM smartspace.cobot_integration i WHERE i.state IN ('connected', 'degraded')", 0, NULL) != 1)
+	if (query_run("SELECT i.id FROM smartspace.cobot_integration i WHERE i.state IN ('connected', 'degraded')"
+				  " AND smartspace.cobot_sees(i.id)", 0, NULL) != 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("nobody here has the Cobot id or e-mail address \"%s\"", name),
@@ -313,7 +314,8 @@ sync_member_called(PG_FUNCTION_ARGS)
 								  "  pg_catalog.rank() OVER (ORDER BY a.cobot_id = $1 DESC, a.departed_at IS NULL DESC) AS place"
 								  "  FROM smartspace.cobot_membership a"
 								  "  WHERE (a.cobot_id = $1 OR pg_catalog.lower(a.email) = pg_catalog.lower($1) AND a.departed_at IS NULL)"
-								  "  AND ($2 IS NULL OR a.integration_id = $2)) m WHERE m.place = 1", lengthof(args), args);
+								  "  AND ($2 IS NULL OR a.integration_id = $2)"
+								  "  AND smartspace.cobot_sees(a.integration_id)) m WHERE m.place = 1", lengthof(args), args);
 
 	if (found > 1)
 		ereport(ERROR,

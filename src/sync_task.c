@@ -85,6 +85,7 @@ sync_task_request(PG_FUNCTION_ARGS)
 	count = query_run("INSERT INTO smartspace.cobot_sync_task AS t (integration_id, due_at, requested_at, requested_by)"
 					  " SELECT i.id, pg_catalog.now(), pg_catalog.clock_timestamp(), $2 FROM smartspace.cobot_integration i"
 					  " WHERE i.id = $1 OR $1 IS NULL AND i.state IN ('connected', 'degraded') AND NOT i.fed_from_outside"
+					  "  AND smartspace.cobot_sees(i.id)"
 					  " ON CONFLICT (integration_id) DO UPDATE SET due_at = LEAST(t.due_at, excluded.due_at),"
 					  "  requested_at = excluded.requested_at, requested_by = excluded.requested_by", lengthof(args), args);
 	SPI_finish();

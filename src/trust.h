@@ -18,4 +18,11 @@ extern void trust_install(void);
 /* For the worker, where no function of the extension is called: guards everything done as this role. */
 extern void trust_guard(Oid role);
 
+/*
+ * On whose behalf the code runs that asks: of whoever called a SECURITY DEFINER function of the
+ * extension, also by way of other people's functions, else the current user. InvalidOid: that
+ * cannot be known. function: what they called; InvalidOid: none such.
+ */
+extern Oid	trust_caller(Oid *function);
+
 #endif

@@ -98,7 +98,7 @@ AS 'MODULE_PATHNAME', 'access_has_access';
 COMMENT ON FUNCTION smartspace.cobot_has_access(bigint, bigint, timestamptz) IS
 'whether a membership is in a user group at a moment; by the grants as they are now, see access_at() for the past';
 
-CREATE VIEW smartspace.cobot_individual_token AS
+CREATE VIEW smartspace.cobot_individual_token WITH (security_invoker = true) AS
 SELECT m.integration_id, m.id AS membership_id, t.token,
 	coalesce(exact.id, CASE WHEN folded.matches = 1 THEN folded.id END) AS user_group_id,
 	CASE WHEN exact.id IS NOT NULL THEN 1 ELSE folded.matches END AS matches
@@ -113,7 +113,7 @@ WHERE m.individual_access IS NOT NULL AND m.departed_at IS NULL;
 COMMENT ON VIEW smartspace.cobot_individual_token IS
 'each identifier in a member''s custom field and the user group it names: the exact external identifier, else the only one that differs in case';
 
-CREATE VIEW smartspace.access_candidate AS
+CREATE VIEW smartspace.access_candidate WITH (security_invoker = true) AS
 SELECT m.integration_id, m.plan_id, m.id AS membership_id, a.user_group_id, 'plan'::text AS source, r.valid,
 	i.sync_plan_access AS switched_on
 FROM smartspace.cobot_membership m
@@ -138,7 +138,7 @@ FROM smartspace.manual_grant x
 COMMENT ON VIEW smartspace.access_candidate IS
 'the grants that plans, custom fields and people give, whether or not the integration''s switch for the source is on';
 
-CREATE VIEW smartspace.access_due AS
+CREATE VIEW smartspace.access_due WITH (security_invoker = true) AS
 SELECT c.integration_id, c.plan_id, c.membership_id, c.user_group_id, c.source, c.valid
 FROM smartspace.access_candidate c
 WHERE c.switched_on;

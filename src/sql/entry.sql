@@ -105,7 +105,7 @@ COMMENT ON FUNCTION smartspace.cobot_deliver_checkins() IS
 'delivers the check-ins that are due, in a process of its own, and says how many still wait and when the next one is due; for a schedule, where no worker looks after this database';
 
 -- Each check-in with what became of it.
-CREATE VIEW smartspace.cobot_checkin_reason AS
+CREATE VIEW smartspace.cobot_checkin_reason WITH (security_invoker = true) AS
 SELECT c.id AS checkin_id, c.integration_id, c.membership_id, m.name AS member, c.source, c.source_reference, c.entered_at, c.state, c.reason,
 	CASE c.state
 		WHEN 'queued' THEN 'it is to be sent at ' || w.next_attempt || coalesce('; so far: ' || coalesce(c.message, w.because), '')
@@ -171,7 +171,7 @@ WITH e AS (
 	FROM smartspace.building_entry e
 		CROSS JOIN LATERAL smartspace.cobot_entry_verdict(e.membership_id, e.building_id, e.entered_at) v
 		JOIN smartspace.cobot_integration i ON i.id = v.integration_id
-	WHERE e.id = entry
+	WHERE e.id = entry AND smartspace.cobot_sees(v.integration_id) AND smartspace.cobot_sees_member(e.membership_id)
 ), near AS (
 	-- the row made for it, else the one that kept it from making one, else the one of another entry of that day
 	SELECT c.id, c.entered_at, CASE WHEN c.source = 'entry' AND c.source_reference = e.id::text THEN 1

@@ -37,7 +37,7 @@ $$;
 COMMENT ON FUNCTION smartspace.cobot_in_words(tstzrange, text) IS 'when a grant holds, in words, on the clock of the space';
 
 -- Each grant that is there, with where it comes from.
-CREATE VIEW smartspace.access_reason AS
+CREATE VIEW smartspace.access_reason WITH (security_invoker = true) AS
 SELECT a.membership_id, a.user_group_id, a.source,
 	CASE WHEN a.valid @> now() THEN NULL WHEN lower(a.valid) > now() THEN 'not_started' ELSE 'ended' END AS reason,
 	a.valid,
@@ -69,7 +69,7 @@ FROM smartspace.user_group_member a
 COMMENT ON VIEW smartspace.access_reason IS 'each grant with where it comes from, in words';
 
 -- Each grant that plan or custom field name and that is not there, with what keeps it.
-CREATE VIEW smartspace.access_obstacle AS
+CREATE VIEW smartspace.access_obstacle WITH (security_invoker = true) AS
 SELECT n.membership_id, n.user_group_id, n.source, o.reason, NULL::tstzrange AS valid,
 	n.would || ', but ' || o.explanation AS explanation, o.advice
 FROM (SELECT m.id AS membership_id, a.user_group_id, 'plan'::text AS source, i.sync_plan_access AS switched_on,

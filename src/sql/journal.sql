@@ -44,7 +44,7 @@ AS $$
 SELECT p.next_position, j.id, j.at, j.action, j.membership_id, j.user_group_id, j.source, j.valid_before, j.valid
 FROM (SELECT smartspace.access_position() AS next_position) p
 	CROSS JOIN smartspace.access_journal j
-WHERE j.position >= since
+WHERE j.position >= since AND ((SELECT smartspace.cobot_sees(NULL)) OR smartspace.cobot_sees_member(j.membership_id))
 ORDER BY j.id
 $$;
 COMMENT ON FUNCTION smartspace.access_changes(bigint) IS
@@ -58,6 +58,7 @@ SELECT last.membership_id, last.user_group_id, last.source, last.valid, last.at
 FROM (SELECT DISTINCT ON (j.membership_id, j.user_group_id, j.source) j.*
 	  FROM smartspace.access_journal j
 	  WHERE j.at <= moment AND (member IS NULL OR j.membership_id = member)
+		AND ((SELECT smartspace.cobot_sees(NULL)) OR smartspace.cobot_sees_member(j.membership_id))
 	  ORDER BY j.membership_id, j.user_group_id, j.source, j.id DESC) last
 WHERE last.valid @> moment
 $$;

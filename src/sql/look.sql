@@ -20,7 +20,7 @@ AS 'MODULE_PATHNAME', 'home_cobot_is_home';
 COMMENT ON FUNCTION smartspace.cobot_is_home(bigint, oid, text) IS
 'are these columns of cobot_integration those of this cluster, this database and this smartspace_cobot.environment; if not, Cobot is asked nothing';
 
-CREATE VIEW smartspace.access_now AS
+CREATE VIEW smartspace.access_now WITH (security_invoker = true) AS
 SELECT m.id AS membership_id, m.name AS member, m.email, m.user_id, m.integration_id,
 	g.id AS user_group_id, g.name AS user_group, g.external_identifier, a.source,
 	lower(a.valid) AS valid_from, upper(a.valid) AS valid_until
@@ -35,7 +35,7 @@ COMMENT ON COLUMN smartspace.access_now.source IS 'plan, individual or manual';
 COMMENT ON COLUMN smartspace.access_now.valid_until IS 'first moment without the grant; null for no known end';
 
 -- How old the last good synchronisation may be before somebody should know.
-CREATE VIEW smartspace.cobot_freshness AS
+CREATE VIEW smartspace.cobot_freshness WITH (security_invoker = true) AS
 SELECT i.id AS integration_id, g.last_good_at,
 	CASE WHEN i.state NOT IN ('connected', 'degraded') THEN NULL
 		WHEN now() > coalesce(g.last_good_at, i.connected_at, i.created_at) + i.stale_after THEN 'stale'
@@ -50,7 +50,7 @@ COMMENT ON VIEW smartspace.cobot_freshness IS 'when each integration was synchro
 COMMENT ON COLUMN smartspace.cobot_freshness.freshness IS
 'fresh; overdue after three missed intervals; stale after stale_after; null where nothing is to be synchronised';
 
-CREATE VIEW smartspace.cobot_problem AS
+CREATE VIEW smartspace.cobot_problem WITH (security_invoker = true) AS
 -- what the last good synchronisation could not use
 SELECT p.integration_id, 'problem'::text AS severity, p.problem, m.id AS membership_id,
 	p.record || ' ' || coalesce(m.name || ' (' || p.cobot_id || ')', p.cobot_id) AS subject,
@@ -118,13 +118,12 @@ SELECT i.id, 'problem', p.reason, NULL, 'integration ' || i.name,
 		ELSE 'Bring the right key back into the file that smartspace_cobot.key_file names, or %s.' END, s.otherwise),
 	NULL
 FROM smartspace.cobot_integration i
-	JOIN smartspace.cobot_secret c ON c.integration_id = i.id
-	CROSS JOIN LATERAL (VALUES
-		('token', c.token, 'token', 'connect the integration again'),
-		('client_secret', c.client_secret, 'client secret', 'store it again with cobot_set_client_secret()')
-		) AS s (kind, stored, name, otherwise)
-	CROSS JOIN LATERAL smartspace.cobot_secret_problem(s.kind, i.id, s.stored) p
-WHERE i.state <> 'disconnected' AND p.reason IS NOT NULL
+	CROSS JOIN LATERAL smartspace.cobot_secret_problems(i.id) p
+	JOIN (VALUES
+		('token', 'token', 'connect the integration again'),
+		('client_secret', 'client secret', 'store it again with cobot_set_client_secret()')
+		) AS s (kind, name, otherwise) ON s.kind = p.kind
+WHERE i.state <> 'disconnected'
 UNION ALL
 SELECT f.integration_id, CASE f.freshness WHEN 'stale' THEN 'problem' ELSE 'advice' END, f.freshness, NULL,
 	'integration ' || i.name,
@@ -220,7 +219,7 @@ COMMENT ON COLUMN smartspace.cobot_problem.problem IS
 'bad_record, plan_unmapped, unknown_identifier, ambiguous_identifier, custom_field_missing, custom_field_ambiguous, custom_field_unreadable, missing_scope, auth_revoked, admin_rights_lost, account_suspended, key_missing, secret_unreadable, stale, checkin_failed, checkin_unknown or entry_not_queued; as advice checkin_refused, overdue, plan_without_assignment, assignment_to_vanished_plan, duplicate_label, similar_identifiers or group_without_members';
 COMMENT ON COLUMN smartspace.cobot_problem.since IS 'when it was first seen, where that is recorded';
 
-CREATE VIEW smartspace.cobot_status AS
+CREATE VIEW smartspace.cobot_status WITH (security_invoker = true) AS
 SELECT i.id AS integration_id, i.name, i.subdomain, s.state,
 	CASE WHEN h.is_home THEN coalesce(k.reason, i.state_reason, nullif(nullif(f.freshness, 'fresh'), 'overdue')) ELSE 'foreign_database' END AS reason,
 	CASE WHEN NOT h.is_home THEN 'not armed for this database, so Cobot is asked nothing and members keep the access they have until their own last day;'
@@ -246,11 +245,10 @@ SELECT i.id AS integration_id, i.name, i.subdomain, s.state,
 	held.held, held.held_members, held.held_run, waiting.backlog AS checkin_backlog, waiting.oldest AS checkin_oldest
 FROM smartspace.cobot_integration i
 	CROSS JOIN LATERAL smartspace.cobot_is_home(i.armed_system, i.armed_database, i.armed_environment) AS h (is_home)
-	LEFT JOIN LATERAL (SELECT p.reason FROM smartspace.cobot_secret c
-			CROSS JOIN LATERAL smartspace.cobot_secret_problem('token', c.integration_id, c.token) p
-		WHERE c.integration_id = i.id AND i.state <> 'disconnected') k ON true
+	LEFT JOIN LATERAL (SELECT p.reason FROM smartspace.cobot_secret_problems(i.id) p
+		WHERE p.kind = 'token' AND i.state <> 'disconnected') k ON true
 	CROSS JOIN LATERAL (SELECT CASE WHEN i.state IN ('connected', 'degraded')
-			AND NOT i.fed_from_outside AND NOT EXISTS (SELECT FROM smartspace.cobot_secret c WHERE c.integration_id = i.id AND c.token IS NOT NULL)
+			AND NOT i.fed_from_outside AND NOT smartspace.cobot_has_token(i.id)
 			THEN 'disconnected' WHEN i.state = 'connected' AND k.reason IS NOT NULL THEN 'degraded' ELSE i.state END AS state) s
 	LEFT JOIN LATERAL (SELECT r.* FROM smartspace.cobot_sync_run r
 		WHERE r.integration_id = i.id AND r.kind <> 'member' AND r.result <> 'skipped_locked'

@@ -129,7 +129,7 @@ SELECT coalesce(m.name, p.name), c.record, c.what, c.before, c.after,
 FROM smartspace.cobot_sync_change c
 	LEFT JOIN smartspace.cobot_membership m ON m.id = c.membership_id
 	LEFT JOIN smartspace.cobot_plan p ON c.record = 'plan' AND p.integration_id = c.integration_id AND p.cobot_id = c.cobot_id
-WHERE c.run_id = run
+WHERE c.run_id = run AND smartspace.cobot_sees(c.integration_id)
 ORDER BY c.id
 $$;
 COMMENT ON FUNCTION smartspace.cobot_sync_changes(bigint) IS

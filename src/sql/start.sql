@@ -19,6 +19,16 @@ BEGIN
 			USING ERRCODE = 'insufficient_privilege',
 				HINT = 'Drop or rename that schema, or let the role that installs the extension own it.';
 	END IF;
+	IF EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.relnamespace OPERATOR(pg_catalog.=) (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname OPERATOR(pg_catalog.=) 'smartspace')
+			   UNION ALL
+			   SELECT FROM pg_catalog.pg_proc p WHERE p.pronamespace OPERATOR(pg_catalog.=) (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname OPERATOR(pg_catalog.=) 'smartspace')
+			   UNION ALL
+			   SELECT FROM pg_catalog.pg_type t WHERE t.typnamespace OPERATOR(pg_catalog.=) (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname OPERATOR(pg_catalog.=) 'smartspace')) THEN
+		RAISE EXCEPTION 'schema "smartspace" is not empty'
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+				DETAIL = 'A function there could take the place of one of the extension.',
+				HINT = 'Drop or move what is in it.';
+	END IF;
 END
 $check$;
 

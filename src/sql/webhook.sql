@@ -72,7 +72,7 @@ COMMENT ON TABLE smartspace.cobot_webhook_fetch IS 'members that were fetched be
 COMMENT ON COLUMN smartspace.cobot_webhook_fetch.failed IS 'Cobot could not be asked, so the hint is still pending';
 
 -- A run that found nobody at Cobot changed nothing, so it settles no hint.
-CREATE VIEW smartspace.cobot_whole_run AS
+CREATE VIEW smartspace.cobot_whole_run WITH (security_invoker = true) AS
 SELECT r.integration_id, r.id, r.started_at,
 	r.result IN ('ok', 'ok_with_problems') OR r.result = 'held' AND r.reason <> 'source_empty' AS good
 FROM smartspace.cobot_sync_run r
@@ -126,6 +126,7 @@ SELECT w.cobot_id, w.first_at, w.last_at, w.hints, w.all_at_once, w.not_before,
 			|| format(', due in %s s', ceil(extract(epoch FROM w.not_before - clock_timestamp()))) END,
 	w.ids
 FROM wait w
+WHERE smartspace.cobot_sees(integration)
 ORDER BY w.first_at
 $$;
 COMMENT ON FUNCTION smartspace.cobot_pending_hints(bigint) IS

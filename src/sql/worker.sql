@@ -75,13 +75,13 @@ SELECT smartspace.cobot_wake_worker();
 
 CREATE FUNCTION smartspace.cobot_progress()
 RETURNS TABLE (integration_id bigint, pid integer, phase text, members integer, requests integer, started_at timestamptz)
-LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'progress_rows';
 COMMENT ON FUNCTION smartspace.cobot_progress() IS
 'what the view cobot_sync_progress knows from shared memory; without shared_preload_libraries that is nothing';
 
 -- Whoever synchronises has a lock, so it is seen that somebody does, also where how far they are is not known.
-CREATE VIEW smartspace.cobot_sync_progress AS
+CREATE VIEW smartspace.cobot_sync_progress WITH (security_invoker = true) AS
 SELECT i.id AS integration_id, i.name, l.pid, coalesce(p.phase, 'running') AS phase, p.members, p.requests,
 	round(extract(epoch FROM clock_timestamp() - p.started_at)::numeric, 1) AS seconds
 FROM pg_catalog.pg_locks l

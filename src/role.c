@@ -1,0 +1,208 @@
+/*
+ * role.c
+ *	  Gives roles one of three levels, and takes them back: cobot_grant_role() and
+ *	  cobot_revoke_role(). What a level is stands in the view cobot_privilege. Runs in the
+ *	  backend of the extension's owner, with the caller's own rights.
+ *
+ * Tables have row level security only while some role is limited to some integrations, and
+ * the policies that cost something are for these roles alone. So nobody else is slower, the
+ * owner's statements (the triggers behind the door) never see a policy, and there is none in
+ * the install script, which pg_dump would write a second time: those that are made here come
+ * with a dump, as the privileges do.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+
+#include "query.h"
+#include "smartspace_cobot.h"
+
+PG_FUNCTION_INFO_V1(role_cobot_grant_role);
+PG_FUNCTION_INFO_V1(role_cobot_revoke_role);
+
+static const char *const levels[] = {"look", "operate", "administer"};
+
+static void
+require_owner(Oid role)
+{
+	QueryArg	arg = query_value(OIDOID, ObjectIdGetDatum(role));
+
+	if (query_look("SELECT WHERE pg_catalog.pg_has_role((SELECT c.relowner FROM pg_catalog.pg_class c"
+				   " WHERE c.oid = 'smartspace.cobot_role'::pg_catalog.regclass), 'USAGE')", 0, NULL) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("only the owner of the extension gives and takes levels")));
+	if (query_look("SELECT FROM pg_catalog.pg_roles r WHERE r.oid = $1", 1, &arg) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("role with OID %u does not exist", role)));
+	if (query_look("SELECT WHERE pg_catalog.pg_has_role($1, (SELECT c.relowner FROM pg_catalog.pg_class c"
+				   " WHERE c.oid = 'smartspace.cobot_role'::pg_catalog.regclass), 'USAGE')", 1, &arg) > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("role \"%s\" has the rights of the owner of the extension", GetUserNameFromId(role, false)),
+				 errhint("Nothing can be given to it that it has not, and nothing taken from it.")));
+}
+
+/* Runs the statements that a query gives. */
+static void
+run_each(const char *sql, int nargs, const QueryArg *args)
+{
+	uint64		count = query_run(sql, nargs, args);
+	SPITupleTable *table = SPI_tuptable;
+
+	for (uint64 i = 0; i < count; i++)
+		query_run(SPI_getvalue(table->vals[i], table->tupdesc, 1), 0, NULL);
+	SPI_freetuptable(table);
+}
+
+/* Takes everything in the schema from a role, by whomever and however it was given; true if it had a level. */
+static bool
+take_all(Oid role)
+{
+	QueryArg	arg = query_value(OIDOID, ObjectIdGetDatum(role));
+	const char *name = quote_identifier(GetUserNameFromId(role, false));
+	static const char *const kinds[] = {"TABLES", "SEQUENCES", "ROUTINES"};
+
+	for (int i = 0; i < (int) lengthof(kinds); i++)
+		query_run(psprintf("REVOKE ALL ON ALL %s IN SCHEMA smartspace FROM %s CASCADE", kinds[i], name), 0, NULL);
+	query_run(psprintf("REVOKE ALL ON SCHEMA smartspace FROM %s CASCADE", name), 0, NULL);
+	run_each("SELECT pg_catalog.format('DROP POLICY %I ON %s', p.polname, p.polrelid::pg_catalog.regclass)"
+			 " FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_class c ON c.oid = p.polrelid"
+			 " WHERE c.relnamespace = 'smartspace'::pg_catalog.regnamespace AND p.polroles = ARRAY[$1]", 1, &arg);
+	return query_run("DELETE FROM smartspace.cobot_role r WHERE r.role = $1", 1, &arg) > 0;
+}
+
+/* Row level security where somebody is limited; nowhere, when nobody is. */
+static void
+switch_row_security(void)
+{
+	run_each("WITH wanted AS (SELECT EXISTS (SELECT FROM smartspace.cobot_role r WHERE r.integrations IS NOT NULL) AS on)"
+			 " SELECT pg_catalog.format(s.statement, c.oid::pg_catalog.regclass)"
+			 " FROM smartspace.cobot_privilege p"
+			 "  JOIN pg_catalog.pg_class c ON c.relname = p.name AND c.relnamespace = 'smartspace'::pg_catalog.regnamespace"
+			 "  JOIN wanted w ON w.on <> c.relrowsecurity"
+			 "  CROSS JOIN LATERAL (SELECT CASE WHEN w.on THEN"
+			 "   ARRAY['CREATE POLICY everybody ON %s USING (true) WITH CHECK (true)', 'ALTER TABLE %s ENABLE ROW LEVEL SECURITY']"
+			 "   ELSE ARRAY['ALTER TABLE %s DISABLE ROW LEVEL SECURITY', 'DROP POLICY everybody ON %s'] END) a (statements)"
+			 "  CROSS JOIN LATERAL pg_catalog.unnest(a.statements) WITH ORDINALITY s (statement, place)"
+			 " WHERE p.row_filter IS NOT NULL ORDER BY p.name, s.place", 0, NULL);
+}
+
+static void
+give(Oid role, int rank, bool is_limited)
+{
+	QueryArg	args[] = {
+		query_text(GetUserNameFromId(role, false)), query_int64(rank), query_bool(is_limited),
+		query_text(levels[0]), query_text(levels[1]), query_text(levels[2])
+	};
+
+	query_run(psprintf("GRANT USAGE ON SCHEMA smartspace TO %s", quote_identifier(GetUserNameFromId(role, false))), 0, NULL);
+	run_each("SELECT pg_catalog.format('GRANT %s ON %s TO %I', p.privileges, o.name, $1)"
+			 " FROM smartspace.cobot_privilege p CROSS JOIN LATERAL ("
+			 "  SELECT 'TABLE ' || c.oid::pg_catalog.regclass FROM pg_catalog.pg_class c"
+			 "  WHERE p.kind = 'table' AND c.relname = p.name AND c.relnamespace = 'smartspace'::pg_catalog.regnamespace"
+			 "  UNION ALL SELECT 'FUNCTION ' || f.oid::pg_catalog.regprocedure FROM pg_catalog.pg_proc f"
+			 "  WHERE p.kind = 'function' AND f.proname = p.name AND f.pronamespace = 'smartspace'::pg_catalog.regnamespace) o (name)"
+			 " WHERE pg_catalog.array_position(ARRAY[$4, $5, $6], p.level) <= $2 + 1 AND (p.for_limited OR NOT $3)",
+			 lengthof(args), args);
+	if (!is_limited)
+		return;
+	/* a policy for each command: who sees a row need not be one who may write it */
+	run_each("SELECT pg_catalog.format('CREATE POLICY %I ON smartspace.%I AS RESTRICTIVE FOR %s TO %I %s',"
+			 "  pg_catalog.lower(k.command) || '_' || pg_catalog.left($1, 48), p.name, k.command, $1,"
+			 "  pg_catalog.format(k.clause, 'smartspace.' || pg_catalog.format(p.row_filter, k.writes)))"
+			 " FROM smartspace.cobot_privilege p CROSS JOIN (VALUES ('SELECT', 'USING (%s)', 'false'), ('INSERT', 'WITH CHECK (%s)', 'true'),"
+			 "  ('UPDATE', 'USING (%1$s) WITH CHECK (%1$s)', 'true'), ('DELETE', 'USING (%s)', 'true')) k (command, clause, writes)"
+			 " WHERE p.row_filter IS NOT NULL", 1, args);
+}
+
+static int
+rank_of(FunctionCallInfo fcinfo)
+{
+	char	   *level = PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1));
+
+	for (int i = 0; level && i < (int) lengthof(levels); i++)
+		if (strcmp(level, levels[i]) == 0)
+			return i;
+	ereport(ERROR,
+			(errcode(level ? ERRCODE_INVALID_PARAMETER_VALUE : ERRCODE_NULL_VALUE_NOT_ALLOWED),
+			 level ? errmsg("there is no level \"%.63s\"", level) : errmsg("the level must not be null"),
+			 errhint("The levels are look, operate and administer.")));
+}
+
+static void
+require_integrations(QueryArg integrations)
+{
+	if (integrations.isnull)
+		return;
+	if (query_look("SELECT FROM pg_catalog.unnest($1) n (id)", 1, &integrations) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the list of integrations must not be empty"),
+				 errhint("Leave it out to give the level in all integrations, or call smartspace.cobot_revoke_role().")));
+	query_look("SELECT smartspace.cobot_require_integration(n.id) FROM pg_catalog.unnest($1) n (id)", 1, &integrations);
+}
+
+/*
+ * cobot_grant_role(role regrole, level text, integrations bigint[]) -> text
+ */
+Datum
+role_cobot_grant_role(PG_FUNCTION_ARGS)
+{
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("the role must not be null")));
+
+	Oid			role = PG_GETARG_OID(0);
+	int			rank = rank_of(fcinfo);
+	QueryArg	integrations = {.type = INT8ARRAYOID, .value = PG_ARGISNULL(2) ? 0 : PG_GETARG_DATUM(2), .isnull = PG_ARGISNULL(2)};
+	QueryArg	args[] = {query_value(OIDOID, ObjectIdGetDatum(role)), query_text(levels[rank]), integrations};
+
+	PreventCommandIfReadOnly("cobot_grant_role()");
+	SPI_connect();
+	require_owner(role);
+	require_integrations(integrations);
+	query_run("LOCK TABLE smartspace.cobot_role IN SHARE ROW EXCLUSIVE MODE", 0, NULL);
+	take_all(role);
+	query_run("INSERT INTO smartspace.cobot_role (role, level, integrations)"
+			  " SELECT $1, $2, CASE WHEN $3 IS NOT NULL THEN ARRAY(SELECT DISTINCT n.id FROM pg_catalog.unnest($3) n (id) ORDER BY 1) END",
+			  lengthof(args), args);
+	switch_row_security();
+	give(role, rank, !integrations.isnull);
+	query_run("SELECT pg_catalog.format('%I: %s in %s', r.role::pg_catalog.text, r.level, COALESCE("
+			  "  (SELECT pg_catalog.string_agg(pg_catalog.format('\"%s\"', i.name), ', ' ORDER BY i.id)"
+			  "   FROM smartspace.cobot_integration i WHERE i.id = ANY (r.integrations)), 'all integrations'))"
+			  " FROM smartspace.cobot_role r WHERE r.role = $1", 1, args);
+
+	Datum		result = SPI_datumTransfer(CStringGetTextDatum(query_result_text(0, 1)), false, -1);
+
+	SPI_finish();
+	PG_RETURN_DATUM(result);
+}
+
+/*
+ * cobot_revoke_role(role regrole) -> boolean, whether it had a level
+ */
+Datum
+role_cobot_revoke_role(PG_FUNCTION_ARGS)
+{
+	bool		had_level;
+
+	PreventCommandIfReadOnly("cobot_revoke_role()");
+	SPI_connect();
+	require_owner(PG_GETARG_OID(0));
+	query_run("LOCK TABLE smartspace.cobot_role IN SHARE ROW EXCLUSIVE MODE", 0, NULL);
+	had_level = take_all(PG_GETARG_OID(0));
+	switch_row_security();
+	SPI_finish();
+	PG_RETURN_BOOL(had_level);
+}
