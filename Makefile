@@ -4,6 +4,8 @@
 #   make demo                               see it work, on a fresh Debian 12
 #   make test                               every test, on a fresh Debian 12
 #   make bench                              how fast, as ratios
+#   make fuzz                               the parsers, for long (TIME=seconds each)
+#   make valgrind                           some of the tests, with the server under valgrind
 
 EXTENSION = smartspace_cobot
 EXTVERSION = $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" smartspace_cobot.control)
@@ -42,10 +44,14 @@ $(EXTENSION_SCRIPT): $(SQL_TOPICS)
 # A changed header changes the layout that every file relies on.
 $(OBJS) $(OBJS:.o=.bc): $(wildcard src/*.h) smartspace_cobot.control
 
-.PHONY: demo test bench
+.PHONY: demo test bench fuzz valgrind
 demo:
 	@test/demo/run
 test:
 	@test/run_tests $(TESTS)
 bench:
 	@test/bench/run
+fuzz:
+	@TIME=$(TIME) test/fuzz/run
+valgrind:
+	@test/valgrind/run $(TESTS)
