@@ -18,6 +18,9 @@ SQL_TOPICS = $(addprefix src/sql/,start.sql mirror.sql secret.sql access.sql jou
 EXTENSION_SCRIPT = $(EXTENSION)--$(EXTVERSION).sql
 DATA_built = $(EXTENSION_SCRIPT)
 
+# Install scripts of earlier versions, and scripts from one to the next (doc/upgrade.md).
+DATA = $(wildcard src/sql/released/$(EXTENSION)--*.sql src/sql/updates/$(EXTENSION)--*--*.sql)
+
 REGRESS = install grants time journal explain problems privileges
 REGRESS_OPTS = --inputdir=. --load-extension=smartspace_cobot
 ISOLATION = membership_assignment identifier_field switch_membership group_deletion repeatable_read manual_grant membership_deletion truncate two_syncs assignment_assignment switch_switch entry_entry
