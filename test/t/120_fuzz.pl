@@ -22,6 +22,8 @@ sub fuzz
 	return ($?, $output);
 }
 
+my $log = qx{make -C test/fuzz -s -j2 2>&1};
+is($?, 0, 'the targets are built') or BAIL_OUT($log);
 my @programs = glob 'test/fuzz/fuzz_*.c';
 cmp_ok(@programs, '>=', 7, 'there are targets');
 foreach my $name (map { m{fuzz_(\w+)\.c$} } @programs)
