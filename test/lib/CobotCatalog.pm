@@ -16,6 +16,7 @@ use strict;
 use warnings;
 
 use Exporter qw(import);
+use JSON::PP;
 
 our @EXPORT = qw(catalog_of catalog_differs);
 

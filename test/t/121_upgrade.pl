@@ -65,7 +65,7 @@ sub make_next
 	copy("smartspace_cobot--$old.sql", "$dir/source/src/sql/released/") or die $!;
 	# quickly, for what it does is what counts
 	my $log = qx{make -C $dir/source -s -j2 PROFILE=-O0 with_llvm=no PG_CONFIG=$install/bin/pg_config install 2>&1};
-	is($?, 0, 'the next version is built and installed') or BAIL_OUT($log);
+	is($?, 0, 'the next version is built and installed') or die $log;
 	return;
 }
 
