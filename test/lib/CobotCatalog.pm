@@ -21,7 +21,8 @@ use JSON::PP;
 our @EXPORT = qw(catalog_of catalog_differs);
 
 # The parts that a catalog keeps of an object. Of columns the order counts, not the number:
-# one that was dropped leaves a gap. Of privileges the order does not count.
+# one that was dropped leaves a gap. Of privileges the order does not count. Of a column's
+# options those that people set; a server may keep notes of its own there.
 my $query = <<'SQL';
 WITH member AS (
 	SELECT d.classid, d.objid FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
@@ -46,7 +47,8 @@ WITH member AS (
 	UNION ALL
 	SELECT format('column %s %s.%s: %s, not null %s, default %s, identity "%s", generated "%s", storage %s, statistics %s, options %s, %s',
 		r.name, row_number() OVER (PARTITION BY r.oid ORDER BY a.attnum), a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
-		pg_get_expr(d.adbin, d.adrelid), a.attidentity, a.attgenerated, a.attstorage, a.attstattarget, a.attoptions, col_description(r.oid, a.attnum))
+		pg_get_expr(d.adbin, d.adrelid), a.attidentity, a.attgenerated, a.attstorage, a.attstattarget,
+		(SELECT array_agg(o) FROM unnest(a.attoptions) o WHERE o LIKE 'n\_distinct%'), col_description(r.oid, a.attnum))
 	FROM relation r JOIN pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
 		LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 	UNION ALL
