@@ -4,6 +4,8 @@
 #   make demo                               see it work, on a fresh Debian 12
 #   make test                               every test, on a fresh Debian 12
 #   make bench                              how fast, as ratios
+#   make fuzz                               the parsers, for long (TIME=seconds each)
+#   make valgrind                           some of the tests, with the server under valgrind
 
 EXTENSION = smartspace_cobot
 EXTVERSION = $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" smartspace_cobot.control)
@@ -15,6 +17,9 @@ OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
 SQL_TOPICS = $(addprefix src/sql/,start.sql mirror.sql secret.sql caller.sql access.sql journal.sql grant.sql building.sql mobile_app.sql oauth.sql checkin.sql run.sql worker.sql look.sql explain.sql webhook.sql functions.sql navigation.sql entry.sql schedule.sql role.sql privileges.sql)
 EXTENSION_SCRIPT = $(EXTENSION)--$(EXTVERSION).sql
 DATA_built = $(EXTENSION_SCRIPT)
+
+# Install scripts of earlier versions, and scripts from one to the next (doc/upgrade.md).
+DATA = $(wildcard src/sql/released/$(EXTENSION)--*.sql src/sql/updates/$(EXTENSION)--*--*.sql)
 
 REGRESS = install grants time journal explain problems privileges
 REGRESS_OPTS = --inputdir=. --load-extension=smartspace_cobot
@@ -42,10 +47,14 @@ $(EXTENSION_SCRIPT): $(SQL_TOPICS)
 # A changed header changes the layout that every file relies on.
 $(OBJS) $(OBJS:.o=.bc): $(wildcard src/*.h) smartspace_cobot.control
 
-.PHONY: demo test bench
+.PHONY: demo test bench fuzz valgrind
 demo:
 	@test/demo/run
 test:
 	@test/run_tests $(TESTS)
 bench:
 	@test/bench/run
+fuzz:
+	@TIME=$(TIME) test/fuzz/run
+valgrind:
+	@test/valgrind/run $(TESTS)

@@ -270,14 +270,16 @@ judge_answer(Job *job, CheckinRow *row)
 			checkin_row_settle(row, "refused", "refused", "Cobot does not know this member", NULL);
 			return NULL;
 		case COBOT_REJECTED:
-			note(job, row, "refused", checkin_refusal(call));
+			note(job, row, "refused", checkin_refusal(call->request->response, call->request->response_length,
+													  call->request->status));
 			return NULL;
 		default:
 			break;
 	}
 	if (!call->request->sent)
 		return stop_for(job, row);
-	if (call->outcome == COBOT_OK && checkin_read_answer(call, row->member, &record))
+	if (call->outcome == COBOT_OK &&
+		checkin_read_answer(call->request->response, call->request->response_length, row->member, &record))
 		checkin_row_settle(row, "done", NULL, NULL, &record);
 	else if (call->outcome == COBOT_OK || call->outcome == COBOT_NOT_JSON || call->outcome == COBOT_WRONG_SHAPE)
 		note(job, row, "bad_answer", psprintf("Cobot answered with HTTP status %ld, but with no check-in of this member",
@@ -389,7 +391,7 @@ read_lists(Delivery *own, CheckinList *list, CobotCall **failed, JsonError *erro
 {
 	*failed = cobot_first_failure(own->list, own->list_count);
 	for (int i = 0; i < own->list_count && *failed == NULL; i++)
-		if (!checkin_read_list(own->list[i], list, error))
+		if (!checkin_read_list(&own->list[i]->elements, list, error))
 			return false;
 	return *failed == NULL;
 }

@@ -1,12 +1,17 @@
 /*
  * checkin_record.c
- *	  What Cobot says about check-ins. Runs in the worker.
+ *	  What Cobot says about check-ins. Runs in the worker, and in any process without a
+ *	  server.
  *
  * Absence costs money: whoever is not seen here is checked in. So a record that cannot
  * be read makes its member unclear, and one of which not even the member can be read makes
  * the whole list worthless.
  */
+#ifdef FRONTEND
+#include "postgres_fe.h"
+#else
 #include "postgres.h"
+#endif
 
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
@@ -56,12 +61,15 @@ read_record(const cJSON *json, const char *where, CheckinRecord *record, JsonErr
 }
 
 bool
-checkin_read_answer(CobotCall *call, const char *member, CheckinRecord *record)
+checkin_read_answer(const char *body, size_t length, const char *member, CheckinRecord *record)
 {
 	JsonError	error;
-	const cJSON *json = call->request->response_length > 0 ? cobot_answer(call, &error) : NULL;
+	cJSON	   *json = length > 0 ? json_parse(body, length, "", &error) : NULL;
+	bool		own = json != NULL && read_record(json, "check_in", record, &error) &&
+		strcmp(record->member, member) == 0;
 
-	return json != NULL && read_record(json, "check_in", record, &error) && strcmp(record->member, member) == 0;
+	cJSON_Delete(json);
+	return own;
 }
 
 /* Whose record it is, as far as that can be read; NULL: it cannot. */
@@ -99,9 +107,9 @@ read_element(const JsonElement *element, int place, CheckinList *list, JsonError
 }
 
 bool
-checkin_read_list(CobotCall *call, CheckinList *list, JsonError *error)
+checkin_read_list(const JsonArray *elements, CheckinList *list, JsonError *error)
 {
-	int			more = (int) call->elements.count;
+	int			more = (int) elements->count;
 	CheckinList grown = {
 		.record = palloc_array(CheckinRecord, list->count + more + 1), .count = list->count,
 		.unclear = palloc_array(const char *, list->unclear_count + more + 1), .unclear_count = list->unclear_count
@@ -112,7 +120,7 @@ checkin_read_list(CobotCall *call, CheckinList *list, JsonError *error)
 	if (list->unclear_count > 0)
 		memcpy(grown.unclear, list->unclear, sizeof(const char *) * list->unclear_count);
 	for (int i = 0; i < more; i++)
-		if (!read_element(&call->elements.element[i], i, &grown, error))
+		if (!read_element(&elements->element[i], i, &grown, error))
 			return false;
 	*list = grown;
 	return true;
@@ -191,16 +199,29 @@ append_reasons(StringInfo words, const char *body, size_t length)
 	cJSON_Delete(json);
 }
 
-char *
-checkin_refusal(const CobotCall *call)
+/* To the limit, and in one line: this goes into log lines. */
+static void
+shorten(StringInfo words)
 {
-	const HttpRequest *request = call->request;
+	int			length = Min(words->len, REFUSAL_LENGTH_LIMIT);
+
+	words->data[pg_encoding_verifymbstr(PG_UTF8, words->data, length)] = '\0';
+	for (char *c = words->data; *c != '\0'; c++)
+	{
+		if ((unsigned char) *c < ' ' || *c == 0x7F)
+			*c = ' ';
+	}
+}
+
+char *
+checkin_refusal(const char *body, size_t length, long status)
+{
 	StringInfoData words;
 
 	initStringInfo(&words);
-	append_reasons(&words, request->response, request->response_length);
+	append_reasons(&words, body, length);
 	if (words.len == 0)
-		return psprintf("Cobot refused it with HTTP status %ld and no reason", request->status);
-	words.data[pg_mbcliplen(words.data, words.len, REFUSAL_LENGTH_LIMIT)] = '\0';
+		return psprintf("Cobot refused it with HTTP status %ld and no reason", status);
+	shorten(&words);
 	return words.data;
 }

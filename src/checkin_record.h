@@ -1,11 +1,12 @@
 /*
  * checkin_record.h
- *	  What Cobot says about check-ins. Knows nothing of SQL; everything is palloc'd.
+ *	  What Cobot says about check-ins. Knows nothing of HTTP or SQL; needs no server.
+ *	  Everything is palloc'd.
  */
 #ifndef SMARTSPACE_CHECKIN_RECORD_H
 #define SMARTSPACE_CHECKIN_RECORD_H
 
-#include "cobot_client.h"
+#include "cobot_record.h"
 #include "datatype/timestamp.h"
 
 /* Missing moments are DT_NOBEGIN (valid_from) and DT_NOEND (valid_until). */
@@ -26,14 +27,17 @@ typedef struct CheckinList
 	int			unclear_count;
 } CheckinList;
 
-/* The record that a check-in was answered with. False: it says nothing, or is another member's. */
-extern bool checkin_read_answer(CobotCall *call, const char *member, CheckinRecord *record);
+/*
+ * The record in the body that a check-in was answered with, which is empty or has passed
+ * json_check(). False: it says nothing, or is another member's.
+ */
+extern bool checkin_read_answer(const char *body, size_t length, const char *member, CheckinRecord *record);
 
 /*
- * Adds what a call for a list brought; begin with a list of zeros. False, with an error, if
+ * Adds what a list brought; begin with a list of zeros. False, with an error, if
  * there is a record of which not even the member is known: then no absence can be believed.
  */
-extern bool checkin_read_list(CobotCall *call, CheckinList *list, JsonError *error);
+extern bool checkin_read_list(const JsonArray *elements, CheckinList *list, JsonError *error);
 
 /* A record of the member that is current, or that began since a moment. NULL: none. */
 extern const CheckinRecord *checkin_find_current(const CheckinList *list, const char *member, TimestampTz now);
@@ -42,7 +46,10 @@ extern const CheckinRecord *checkin_find_since(const CheckinList *list, const ch
 /* True if a record of the member could not be read. */
 extern bool checkin_is_unclear(const CheckinList *list, const char *member);
 
-/* Why Cobot refused: its own words, from either form of the answer that it is known to use. */
-extern char *checkin_refusal(const CobotCall *call);
+/*
+ * Why Cobot refused: its own words, from either form of the answer that it is known to use;
+ * one line of at most 200 bytes. The body may be anything.
+ */
+extern char *checkin_refusal(const char *body, size_t length, long status);
 
 #endif

@@ -9,6 +9,7 @@
 #define SMARTSPACE_CHECKIN_ROW_H
 
 #include "checkin_record.h"
+#include "cobot_client.h"
 
 typedef struct CheckinRow
 {

@@ -9,22 +9,17 @@
 
 #define COBOT_WWW "https://www.cobot.me"
 
-/* A text as one segment of a URL's path, palloc'd. */
-static char *
-encode(const char *text)
-{
-	char	   *encoded = palloc(COBOT_PERCENT_ENCODED_SIZE(text));
-
-	cobot_percent_encode(encoded, text);
-	return encoded;
-}
-
+/* As one segment of a URL's path, palloc'd. */
 static char *
 encode_token(const CobotClient *client)
 {
+	char	   *encoded;
+
 	if (client->token == NULL)
 		elog(ERROR, "Cobot client has no token");
-	return encode(client->token);
+	encoded = palloc(COBOT_PERCENT_ENCODED_SIZE(client->token));
+	cobot_percent_encode(encoded, client->token);
+	return encoded;
 }
 
 /* An URL of the client's space. */
@@ -59,14 +54,19 @@ new_call(CobotClient *client, CobotEndpoint endpoint, const char *method, char *
 }
 
 static CobotCall *
-ask_list(CobotClient *client, CobotEndpoint endpoint, const char *path, const char *what, const char *id_key)
+ask_list_at(CobotClient *client, CobotEndpoint endpoint, char *url, const char *what, const char *id_key)
 {
-	CobotCall  *call = new_call(client, endpoint, "GET", space_url(client, path),
-								psprintf("%s of \"%s\"", what, client->subdomain));
+	CobotCall  *call = new_call(client, endpoint, "GET", url, psprintf("%s of \"%s\"", what, client->subdomain));
 
 	call->expect_array = true;
 	call->id_key = id_key;
 	return call;
+}
+
+static CobotCall *
+ask_list(CobotClient *client, CobotEndpoint endpoint, const char *path, const char *what, const char *id_key)
+{
+	return ask_list_at(client, endpoint, space_url(client, path), what, id_key);
 }
 
 /*
@@ -181,29 +181,24 @@ cobot_ask_member_emails(CobotClient *client)
 	return ask_list(client, ENDPOINT_MEMBERSHIPS, "/api/memberships?attributes=id,email", "the members", "id");
 }
 
-/* A question about one member; part is what follows the member's own path. */
 static CobotCall *
-ask_about_member(CobotClient *client, CobotEndpoint endpoint, const char *cobot_id, const char *part, const char *what)
+ask_about_member(CobotClient *client, CobotEndpoint endpoint, const char *cobot_id, const char *path, const char *what)
 {
-	char	   *id = encode(cobot_id);
-	CobotCall  *call = new_call(client, endpoint, "GET",
-								psprintf("https://%s.cobot.me/api/memberships/%s%s", client->subdomain, id, part),
-								psprintf("%sthe member \"%s\" of \"%s\"", what, cobot_id, client->subdomain));
-
-	pfree(id);
-	return call;
+	return new_call(client, endpoint, "GET", cobot_url(client->subdomain, path, cobot_id, NULL),
+					psprintf("%sthe member \"%s\" of \"%s\"", what, cobot_id, client->subdomain));
 }
 
 CobotCall *
 cobot_ask_membership(CobotClient *client, const char *cobot_id)
 {
-	return ask_about_member(client, ENDPOINT_MEMBERSHIP, cobot_id, "", "");
+	return ask_about_member(client, ENDPOINT_MEMBERSHIP, cobot_id, "/api/memberships/*", "");
 }
 
 CobotCall *
 cobot_ask_member_fields(CobotClient *client, const char *cobot_id)
 {
-	return ask_about_member(client, ENDPOINT_MEMBER_FIELDS, cobot_id, "/custom_fields", "the custom fields of ");
+	return ask_about_member(client, ENDPOINT_MEMBER_FIELDS, cobot_id, "/api/memberships/*/custom_fields",
+							"the custom fields of ");
 }
 
 CobotCall *
@@ -266,13 +261,11 @@ cobot_post_subscription(CobotClient *client, const char *event, const char *call
 CobotCall *
 cobot_delete_subscription(CobotClient *client, const char *cobot_id)
 {
-	char	   *id = encode(cobot_id);
 	CobotCall  *call = new_call(client, ENDPOINT_SUBSCRIPTIONS, "DELETE",
-								psprintf("https://%s.cobot.me/api/subscriptions/%s", client->subdomain, id),
+								cobot_url(client->subdomain, "/api/subscriptions/*", cobot_id, NULL),
 								psprintf("the webhook \"%s\" of \"%s\"", cobot_id, client->subdomain));
 
 	call->expect_empty = true;
-	pfree(id);
 	return call;
 }
 
@@ -321,29 +314,20 @@ cobot_ask_check_ins(CobotClient *client)
 CobotCall *
 cobot_ask_work_sessions(CobotClient *client, const char *from, const char *to)
 {
-	char	   *first = encode(from);
-	char	   *end = encode(to);
-	char	   *path = psprintf("/api/work_sessions?from=%s&to=%s", first, end);
-	CobotCall  *call = ask_list(client, ENDPOINT_WORK_SESSIONS, path, "the earlier check-ins", "id");
-
-	pfree(first);
-	pfree(end);
-	pfree(path);
-	return call;
+	return ask_list_at(client, ENDPOINT_WORK_SESSIONS, cobot_url(client->subdomain, "/api/work_sessions?from=*&to=*", from, to),
+					   "the earlier check-ins", "id");
 }
 
 CobotCall *
 cobot_post_work_session(CobotClient *client, const char *cobot_id)
 {
-	char	   *id = encode(cobot_id);
 	CobotCall  *call = new_call(client, ENDPOINT_WORK_SESSIONS, "POST",
-								psprintf("https://%s.cobot.me/api/memberships/%s/work_sessions", client->subdomain, id),
+								cobot_url(client->subdomain, "/api/memberships/*/work_sessions", cobot_id, NULL),
 								psprintf("a check-in of the member \"%s\" of \"%s\"", cobot_id, client->subdomain));
 	cJSON	   *body = cJSON_CreateObject();
 
 	call->expect_empty = true;
 	set_body(call, body ? cJSON_PrintUnformatted(body) : NULL);
 	cJSON_Delete(body);
-	pfree(id);
 	return call;
 }

@@ -1,6 +1,6 @@
 /*
  * cobot_url.c
- *	  Subdomains, percent-encoding and Retry-After: the text handling of the
+ *	  Subdomains, URLs, percent-encoding and Retry-After: the text handling of the
  *	  Cobot client that can be tested without a server. Runs in any process.
  */
 #ifdef FRONTEND
@@ -12,6 +12,7 @@
 #include "cobot_record.h"
 #include "cobot_url.h"
 
+#define SPACE_HOST "https://%s.cobot.me"
 #define SUBDOMAIN_LIMIT_BYTES 63
 #define RETRY_AFTER_LIMIT_S 86400
 #define SECONDS_1970_TO_2000 INT64CONST(946684800)
@@ -64,6 +65,33 @@ cobot_percent_encode(char *encoded, const char *text)
 		}
 	}
 	*encoded = '\0';
+}
+
+char *
+cobot_url(const char *subdomain, const char *path, const char *first, const char *second)
+{
+	const char *parts[] = {first, second};
+	size_t		size = sizeof(SPACE_HOST) + strlen(subdomain) + strlen(path);
+	int			used = 0;
+
+	for (int i = 0; i < (int) lengthof(parts); i++)
+		size += parts[i] ? COBOT_PERCENT_ENCODED_SIZE(parts[i]) : 0;
+
+	char	   *url = palloc(size);
+	char	   *end = url + sprintf(url, SPACE_HOST, subdomain);
+
+	for (; *path != '\0'; path++)
+	{
+		if (*path == '*' && used < (int) lengthof(parts) && parts[used])
+		{
+			cobot_percent_encode(end, parts[used++]);
+			end += strlen(end);
+		}
+		else
+			*end++ = *path;
+	}
+	*end = '\0';
+	return url;
 }
 
 /*

@@ -31,6 +31,8 @@
 #include "query.h"
 #include "smartspace_cobot.h"
 #include "trust.h"
+#include "version.h"
+#include "worker.h"
 
 #define EXTENSION "smartspace_cobot"
 
@@ -48,18 +50,26 @@ job_create(const char *doing, int64 integration)
 
 /*
  * DROP and ALTER EXTENSION take the same lock exclusively, so with it the extension is
- * there to stay until the transaction ends. Locks on tables would do that, too, but for
- * an oid that may be gone by then.
+ * there to stay until the transaction ends, and with it its version. Locks on tables
+ * would do that, too, but for an oid that may be gone by then. False: there is none, or
+ * one that this library does not serve.
  */
 static bool
 lock_extension(void)
 {
 	Oid			oid = get_extension_oid(EXTENSION, true);
+	char	   *version;
 
 	if (!OidIsValid(oid))
 		return false;
 	LockDatabaseObject(ExtensionRelationId, oid, 0, AccessShareLock);
-	return get_extension_oid(EXTENSION, true) == oid;
+	version = version_installed(oid);
+	if (version == NULL)
+		return false;
+	if (version_is_served(version))
+		return true;
+	worker_refuse_version(version);
+	return false;
 }
 
 static Oid

@@ -57,8 +57,9 @@ extern Job *job_create(const char *doing, int64 integration);
 /*
  * A transaction with a snapshot and a connection to SPI, in which the current user is the
  * owner of the extension's tables, and whatever runs is restricted as in an index build.
- * False, with nothing begun, if the extension is not (or no longer) in this database:
- * then there is nothing to do here. It cannot be dropped or updated before job_commit().
+ * False, with nothing begun, if the extension is not (or no longer) in this database, or
+ * is of a version that the library does not serve (version.h): then there is nothing to do
+ * here. It cannot be dropped or updated before job_commit().
  * The current memory context is the transaction's, as usual: what shall live longer goes
  * into job->context.
  */

@@ -25,6 +25,7 @@ typedef struct SharedDatabase
 	bool		started;		/* a worker, whose end the launcher has not seen yet */
 	bool		failed;			/* the last worker did not come to its end */
 	int			failures;		/* in a row */
+	char		refused_version[16];	/* of the extension, about which a worker has complained */
 	TimestampTz next_due;		/* when there is something to do again; DT_NOEND: nothing is known */
 } SharedDatabase;
 

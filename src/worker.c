@@ -15,6 +15,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_database.h"
+#include "commands/dbcommands.h"
 #include "libpq/pqsignal.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -38,6 +39,7 @@
 #include "shared.h"
 #include "smartspace_cobot.h"
 #include "sync_job.h"
+#include "version.h"
 #include "worker.h"
 #include "worker_job.h"
 
@@ -151,6 +153,31 @@ say_good_bye(TimestampTz due)
 	}
 	shared_unlock();
 	return !stay;
+}
+
+void
+worker_refuse_version(const char *version)
+{
+	bool		known = false;
+
+	if (order.task == WORKER_LAUNCHED)
+	{
+		shared_lock();
+
+		SharedDatabase *place = own_place();
+
+		if (place)
+		{
+			known = strncmp(place->refused_version, version, sizeof(place->refused_version) - 1) == 0;
+			strlcpy(place->refused_version, version, sizeof(place->refused_version));
+		}
+		shared_unlock();
+	}
+	if (!known)
+		ereport(LOG,
+				(errmsg("extension smartspace_cobot %s in database \"%s\" is left alone by the worker, which serves %s to %s",
+						version, get_database_name(MyDatabaseId), VERSION_OLDEST_SQL, SMARTSPACE_COBOT_VERSION),
+				 errhint("%s", version_hint(version))));
 }
 
 /* ---- waiting ---- */

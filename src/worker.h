@@ -38,4 +38,7 @@ extern void worker_describe(BackgroundWorker *worker, const WorkerOrder *order);
  */
 extern bool worker_run_once(WorkerOrder *order, long wait_ms);
 
+/* For job.c, in the worker: says that it does nothing with this version; of the launcher's workers in a database only one. */
+extern void worker_refuse_version(const char *version);
+
 #endif

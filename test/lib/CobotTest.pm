@@ -38,7 +38,7 @@ my $count = 0;
 =head2 new(%options)
 
 Options: C<conf> (text for postgresql.conf), C<extension> (0: do not create it),
-C<cert>, and those of CobotTestServer's start (state, spaces, members, plans, seed,
+C<install> (another server's directory, the one that has bin in it), C<cert>, and those of CobotTestServer's start (state, spaces, members, plans, seed,
 rate_limit).
 
 =cut
@@ -48,10 +48,11 @@ sub new
 	my ($class, %options) = @_;
 	my $conf = delete $options{conf} // '';
 	my $extension = delete $options{extension} // 1;
+	my $install = delete $options{install};
 	my $self = bless {}, $class;
 
 	$self->{cobot} = CobotTestServer->new->start(%options);
-	$self->{node} = PostgreSQL::Test::Cluster->new('main' . ++$count);
+	$self->{node} = PostgreSQL::Test::Cluster->new('main' . ++$count, $install ? (install_path => $install) : ());
 	$self->{node}->init(extra => [ '--encoding=UTF8', '--locale=C.UTF-8' ]);
 	$self->{node}->append_conf('postgresql.conf', <<"CONF");
 timezone = 'UTC'
@@ -274,14 +275,15 @@ SQL
 
 =head2 wait_until($condition, $what)
 
-Calls the condition until it is true, for at most a minute; dies otherwise.
+Calls the condition until it is true, for at most a minute (COBOT_TEST_PATIENCE
+times as long, for a slow server); dies otherwise.
 
 =cut
 
 sub wait_until
 {
 	my ($self, $condition, $what) = @_;
-	my $deadline = time + 60;
+	my $deadline = time + 60 * ($ENV{COBOT_TEST_PATIENCE} // 1);
 
 	until ($condition->())
 	{

@@ -72,7 +72,7 @@ prepare() {
 
 	mkdir "$WORK/source"
 	tar -C "$ROOT" --exclude=./.git --exclude='*.o' --exclude='*.bc' --exclude='*.so' \
-		--exclude=cobot_test_server -cf - . | tar -C "$WORK/source" -xf -
+		--exclude=cobot_test_server --exclude=./test/fuzz/corpus -cf - . | tar -C "$WORK/source" -xf -
 	copy_server
 	[ "$(id -u)" = 0 ] && chown -R "$RUNNER:" "$WORK"
 

@@ -140,6 +140,27 @@ test_percent_encoding(void)
 }
 
 static void
+url_is(const char *path, const char *first, const char *second, const char *expected)
+{
+	char	   *url = cobot_url("demo-space", path, first, second);
+
+	is_text(url, expected, expected);
+	pfree(url);
+}
+
+static void
+test_urls(void)
+{
+	url_is("/api/plans", NULL, NULL, "https://demo-space.cobot.me/api/plans");
+	url_is("/api/memberships/*", "m1", NULL, "https://demo-space.cobot.me/api/memberships/m1");
+	url_is("/api/memberships/*/work_sessions", "../user?*", NULL,
+		   "https://demo-space.cobot.me/api/memberships/..%2Fuser%3F%2A/work_sessions");
+	url_is("/api/memberships/*", "", NULL, "https://demo-space.cobot.me/api/memberships/");
+	url_is("/api/work_sessions?from=*&to=*", "2026/03/31 +0200", "*\r\n",
+		   "https://demo-space.cobot.me/api/work_sessions?from=2026%2F03%2F31%20%2B0200&to=%2A%0D%0A");
+}
+
+static void
 wait_is(const char *header, int expected)
 {
 	/* 1994-11-06 08:49:37 UTC */
@@ -195,6 +216,7 @@ main(void)
 {
 	test_subdomains();
 	test_percent_encoding();
+	test_urls();
 	test_retry_after();
 	return done_testing();
 }
