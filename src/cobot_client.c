@@ -26,12 +26,12 @@ cobot_client_init(CobotClient *client, MemoryContext context,
 				  const char *subdomain, const char *token)
 {
 	/* the last line of defence before a token goes to a host made of this text */
-	if (cobot_check_subdomain(subdomain) != NULL)
+	if (subdomain != NULL && cobot_check_subdomain(subdomain) != NULL)
 		elog(ERROR, "unchecked Cobot subdomain");
 
 	*client = (CobotClient) {
 		.context = context,
-		.subdomain = MemoryContextStrdup(context, subdomain),
+		.subdomain = subdomain != NULL ? MemoryContextStrdup(context, subdomain) : NULL,
 		.token = token != NULL ? MemoryContextStrdup(context, token) : NULL
 	};
 }

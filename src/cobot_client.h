@@ -50,7 +50,7 @@ typedef enum CobotOutcome
 typedef struct CobotClient
 {
 	MemoryContext context;		/* where calls and answers live */
-	const char *subdomain;		/* checked */
+	const char *subdomain;		/* checked; NULL: nothing can be asked of a space */
 	const char *token;			/* user or space token; NULL before there is one */
 	const char *user;			/* whose rate limits count; NULL: requests are not held back */
 	bool		urgent;			/* somebody stands at the door: before all others */
@@ -78,8 +78,9 @@ typedef struct CobotCall
 } CobotCall;
 
 /*
- * Fills a client. subdomain must have passed cobot_check_subdomain(); it and the
- * token are copied into the context.
+ * Fills a client. subdomain must have passed cobot_check_subdomain(), or be NULL for
+ * questions about a token, its user, and an authorisation alone; it and the token are
+ * copied into the context.
  */
 extern void cobot_client_init(CobotClient *client, MemoryContext context,
 							  const char *subdomain, const char *token);
@@ -90,6 +91,8 @@ extern CobotCall *cobot_ask_space(CobotClient *client);
 extern CobotCall *cobot_ask_user(CobotClient *client);	/* GET www /api/user */
 extern CobotCall *cobot_ask_token_scopes(CobotClient *client);	/* GET www /api/access_tokens/:token */
 extern CobotCall *cobot_ask_space_token(CobotClient *client, const char *space_id); /* POST, never retried */
+extern CobotCall *cobot_delete_token(CobotClient *client);	/* DELETE www /api/access_tokens/:token, revokes it */
+extern CobotCall *cobot_post_access_token(CobotClient *client, const char *form);	/* POST www /oauth/access_token, for oauth.c */
 extern CobotCall *cobot_ask_plans(CobotClient *client);
 extern CobotCall *cobot_ask_memberships(CobotClient *client);
 extern CobotCall *cobot_ask_member_emails(CobotClient *client); /* all members, id and email alone */

@@ -31,6 +31,8 @@ encode_token(const CobotClient *client)
 static char *
 space_url(const CobotClient *client, const char *path)
 {
+	if (client->subdomain == NULL)
+		elog(ERROR, "Cobot client has no space");
 	return psprintf("https://%s.cobot.me%s", client->subdomain, path);
 }
 
@@ -132,6 +134,31 @@ cobot_ask_space_token(CobotClient *client, const char *space_id)
 		json = cJSON_PrintUnformatted(body);
 	cJSON_Delete(body);
 	set_body(call, json);
+	pfree(token);
+	return call;
+}
+
+CobotCall *
+cobot_post_access_token(CobotClient *client, const char *form)
+{
+	CobotCall  *call = new_call(client, ENDPOINT_TOKEN, "POST", pstrdup(COBOT_WWW "/oauth/access_token"),
+								pstrdup("an access token"));
+
+	call->request->body = MemoryContextStrdup(client->context, form);
+	call->request->body_length = strlen(form);
+	call->request->content_type = "application/x-www-form-urlencoded";
+	return call;
+}
+
+CobotCall *
+cobot_delete_token(CobotClient *client)
+{
+	char	   *token = encode_token(client);
+	CobotCall  *call = new_call(client, ENDPOINT_TOKEN, "DELETE", psprintf(COBOT_WWW "/api/access_tokens/%s", token),
+								pstrdup("the access token"));
+
+	call->expect_empty = true;
+	explicit_bzero(token, strlen(token));
 	pfree(token);
 	return call;
 }
