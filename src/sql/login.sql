@@ -37,7 +37,8 @@ AS $$
 WITH listed AS (
 	SELECT DISTINCT i.id AS integration_id, l.id AS cobot_id
 	FROM unnest(listed_id, listed_subdomain) AS l (id, subdomain)
-		JOIN smartspace.cobot_integration i ON i.subdomain = l.subdomain),
+		JOIN smartspace.cobot_integration i ON i.subdomain = l.subdomain
+	WHERE l.id <> ''),
 theirs AS (
 	SELECT m.id FROM smartspace.cobot_membership m
 	WHERE m.user_id = cobot_user_id
@@ -66,6 +67,45 @@ ORDER BY 3, 5
 $$;
 COMMENT ON FUNCTION smartspace.cobot_user_memberships(text, text[], text[]) IS
 'the memberships of a person by Cobot''s id of the person, and by the ids and subdomains that Cobot lists for the person: state active, not_started, not_confirmed, ended or not_synchronised (Cobot has it, and it is not here yet), and the user groups at this moment. listed: whether Cobot lists it, null where Cobot was not asked';
+
+-- The best that any membership gives counts. What Cobot has and is not here yet goes before
+-- what does not open a door anyway: after a synchronisation of the member it may.
+CREATE FUNCTION smartspace.cobot_login_answer(cobot_user_id text, listed_id text[], listed_subdomain text[], listed_space text[],
+	OUT result text, OUT message text, OUT is_member boolean, OUT name text, OUT memberships jsonb, OUT elsewhere jsonb)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+WITH known AS (
+	SELECT u.* FROM smartspace.cobot_user_memberships(cobot_user_id, listed_id, listed_subdomain) u),
+summary AS (
+	SELECT CASE WHEN bool_or(k.state = 'active') THEN 'ok'
+			WHEN bool_or(k.state = 'not_synchronised') THEN 'not_synchronised'
+			WHEN bool_or(k.state = 'not_started') THEN 'not_started'
+			WHEN bool_or(k.state = 'not_confirmed') THEN 'not_confirmed'
+			WHEN bool_or(k.state = 'ended') THEN 'membership_ended'
+			ELSE 'no_membership_here' END AS result,
+		min(k.first_day) FILTER (WHERE k.state = 'not_started') AS first_day,
+		max(k.last_day) FILTER (WHERE k.state = 'ended') AS last_day,
+		count(k.membership_id) > 0 AS is_member,
+		(array_agg(k.name ORDER BY k.state = 'active' DESC, k.membership_id DESC) FILTER (WHERE k.name IS NOT NULL))[1] AS name,
+		coalesce(jsonb_agg(to_jsonb(k) ORDER BY k.integration, k.cobot_id), '[]') AS memberships
+	FROM known k)
+SELECT s.result,
+	CASE s.result
+		WHEN 'ok' THEN 'there is an active membership'
+		WHEN 'not_synchronised' THEN 'Cobot has a membership that is not here yet; it comes with the next synchronisation, or at once with cobot_sync_member()'
+		WHEN 'not_started' THEN 'the membership starts on ' || to_char(s.first_day, 'YYYY-MM-DD')
+		WHEN 'not_confirmed' THEN 'the space has not confirmed the membership yet'
+		WHEN 'membership_ended' THEN 'the last membership has ended' || coalesce('; its last day was ' || to_char(s.last_day, 'YYYY-MM-DD'), '')
+		ELSE 'there is no membership in a space that is connected here' END,
+	s.is_member, s.name, s.memberships,
+	(SELECT coalesce(jsonb_agg(jsonb_build_object('cobot_id', nullif(l.id, ''), 'subdomain', nullif(l.subdomain, ''), 'space', nullif(l.space, ''))
+			ORDER BY l.space, l.subdomain, l.id), '[]')
+	 FROM unnest(listed_id, listed_subdomain, listed_space) AS l (id, subdomain, space)
+	 WHERE NOT EXISTS (SELECT FROM smartspace.cobot_integration i WHERE i.subdomain = l.subdomain))
+FROM summary s
+$$;
+COMMENT ON FUNCTION smartspace.cobot_login_answer(text, text[], text[], text[]) IS
+'what cobot_login() answers about a person, by Cobot''s id of the person and the memberships that Cobot lists (arrays of equal length, with an empty text for what is missing)';
 
 CREATE FUNCTION smartspace.cobot_login_url(mobile_app bigint, redirect_uri text)
 RETURNS text

@@ -35,7 +35,7 @@ $t->sql(<<"SQL");
 INSERT INTO smartspace.building (integration_id, name, external_identifier, is_entrance) VALUES ($space, 'Main house', 'house-1', true), ($space, 'Locker', NULL, false);
 INSERT INTO smartspace.building_entry (membership_id, building_id, entered_at, source_reference)
 	SELECT m.id, b.id, '2026-01-01 08:00+00'::timestamptz + m.id * interval '1 minute', 'event ' || m.id FROM smartspace.cobot_membership m, smartspace.building b WHERE b.is_entrance;
-INSERT INTO smartspace.mobile_app (name, client_id, details) VALUES ('App', 'app-client', '{"redirect": "app://login"}');
+INSERT INTO smartspace.mobile_app (name, client_id, redirect_uris, other_details) VALUES ('App', 'app-client', '{app://login}', '{"button": "Sign in"}');
 INSERT INTO smartspace.user_group (id, name) OVERRIDING SYSTEM VALUE VALUES (1000, 'Gone');
 DELETE FROM smartspace.user_group WHERE id = 1000;
 SQL
