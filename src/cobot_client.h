@@ -115,6 +115,11 @@ extern CobotCall *cobot_ask_subscriptions(CobotClient *client);
 extern CobotCall *cobot_post_subscription(CobotClient *client, const char *event, const char *callback_url);
 extern CobotCall *cobot_delete_subscription(CobotClient *client, const char *cobot_id);
 
+/* Links in the space's navigation: those of the token's app; a new one, never retried; the end of one. */
+extern CobotCall *cobot_ask_navigation_links(CobotClient *client);
+extern CobotCall *cobot_post_navigation_link(CobotClient *client, const char *section, const char *label, const char *iframe_url);
+extern CobotCall *cobot_delete_navigation_link(CobotClient *client, const char *cobot_id);
+
 /*
  * Check-ins: today's of the whole space; those that began in a range of time; a new one
  * for a member, never retried, whose answer may be empty. It can cost the member a pass.

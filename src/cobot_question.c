@@ -277,6 +277,42 @@ cobot_delete_subscription(CobotClient *client, const char *cobot_id)
 }
 
 CobotCall *
+cobot_ask_navigation_links(CobotClient *client)
+{
+	return ask_list(client, ENDPOINT_NAVIGATION_LINKS, "/api/navigation_links", "the navigation links", "url");
+}
+
+CobotCall *
+cobot_post_navigation_link(CobotClient *client, const char *section, const char *label, const char *iframe_url)
+{
+	CobotCall  *call = new_call(client, ENDPOINT_NAVIGATION_LINKS, "POST", space_url(client, "/api/navigation_links"),
+								psprintf("a navigation link of \"%s\"", client->subdomain));
+	cJSON	   *body = cJSON_CreateObject();
+	char	   *json = NULL;
+
+	if (cJSON_AddStringToObject(body, "section", section) != NULL &&
+		cJSON_AddStringToObject(body, "label", label) != NULL &&
+		cJSON_AddStringToObject(body, "iframe_url", iframe_url) != NULL)
+		json = cJSON_PrintUnformatted(body);
+	cJSON_Delete(body);
+	set_body(call, json);
+	return call;
+}
+
+CobotCall *
+cobot_delete_navigation_link(CobotClient *client, const char *cobot_id)
+{
+	char	   *id = encode(cobot_id);
+	CobotCall  *call = new_call(client, ENDPOINT_NAVIGATION_LINKS, "DELETE",
+								psprintf("https://%s.cobot.me/api/navigation_links/%s", client->subdomain, id),
+								psprintf("a navigation link of \"%s\"", client->subdomain));
+
+	call->expect_empty = true;
+	pfree(id);
+	return call;
+}
+
+CobotCall *
 cobot_ask_check_ins(CobotClient *client)
 {
 	return ask_list(client, ENDPOINT_CHECK_INS, "/api/check_ins", "the check-ins", "id");

@@ -1,7 +1,7 @@
 /*
  * connect.c
- *	  Making an integration and connecting it with a token. Runs in the backend
- *	  that calls, inside its transaction. Unlike a synchronisation, connecting is
+ *	  Making an integration and connecting it with a token, which somebody pasted or
+ *	  plug.c got for a code. Runs in the backend that calls, inside its transaction. Unlike a synchronisation, connecting is
  *	  something a person does and waits for: whatever goes wrong is an error, and
  *	  nothing is stored.
  */
@@ -16,7 +16,9 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
+#include "check.h"
 #include "cobot_client.h"
+#include "connect.h"
 #include "custom_field.h"
 #include "integration.h"
 #include "query.h"
@@ -148,32 +150,6 @@ connect_create_integration(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(id);
 }
 
-/* The scopes of the token, as text[]. */
-static Datum
-read_scopes(CobotCall *call)
-{
-	JsonError	error;
-	const cJSON *answer = cobot_answer(call, &error);
-	const cJSON *list = answer ? cJSON_GetObjectItemCaseSensitive(answer, "scope") : NULL;
-	const cJSON *scope;
-
-	if (answer && !cJSON_IsArray(list))
-	{
-		json_fail(&error, "", "scope", "is %s, expected an array", json_type_name(list));
-		answer = NULL;
-	}
-	if (answer == NULL)
-		cobot_raise_answer(call, &error);
-
-	Datum	   *scopes = palloc(sizeof(Datum) * Max(cJSON_GetArraySize(list), 1));
-	int			count = 0;
-
-	cJSON_ArrayForEach(scope, list)
-		if (cJSON_IsString(scope))
-			scopes[count++] = CStringGetTextDatum(scope->valuestring);
-	return query_text_array(scopes, count);
-}
-
 /*
  * Facts: GET /api/user lists the spaces that the user is an admin of by
  * subdomain; it needs the scope read_user. Without that scope the exchange for
@@ -265,7 +241,8 @@ inspect_token(Connection *connection)
 				 errhint("Copy the access token again; it may have been revoked.")));
 	if (calls[0]->outcome != COBOT_OK)
 		cobot_raise_call(calls[0]);
-	connection->granted_scope = read_scopes(calls[0]);
+	if (!check_read_scopes(calls[0], &connection->granted_scope, &error))
+		cobot_raise_answer(calls[0], &error);
 
 	if (calls[2]->outcome == COBOT_NOT_FOUND)
 		ereport(ERROR,
@@ -340,6 +317,8 @@ store_connection(Connection *connection, const char *token)
 
 	QueryArg	all_secret_args[] = {secret_args[0], secret_args[1], query_int64(seed)};
 
+	/* before the secret, as everybody does who needs both */
+	integration_lock(id);
 	query_run("INSERT INTO smartspace.cobot_secret AS s (integration_id, token, hash_seed) VALUES ($1, $2, $3)"
 			  " ON CONFLICT (integration_id) DO UPDATE SET token = excluded.token, hash_seed = excluded.hash_seed",
 			  lengthof(all_secret_args), all_secret_args);
@@ -348,6 +327,17 @@ store_connection(Connection *connection, const char *token)
 			  " WHERE id = $1", lengthof(args), args);
 	space_store(id, &connection->space);
 	integration_set_connected(id);
+}
+
+/* The token that the space token was made from: nobody needs it any more. Its end is no condition. */
+static void
+revoke_token(CobotClient *client)
+{
+	CobotCall  *call = cobot_delete_token(client);
+
+	cobot_perform(&call, 1);
+	if (call->outcome != COBOT_OK)
+		elog(DEBUG1, "%s", cobot_failure_message(call));
 }
 
 /* In words for the result column custom_field; a failure is a WARNING, because the rest is connected. */
@@ -378,6 +368,34 @@ ensure_field(Connection *connection)
 	return result.outcome == CUSTOM_FIELD_AMBIGUOUS ? "ambiguous" : "failed";
 }
 
+void
+connect_integration(Integration *integration, MemoryContext context, const char *text, bool revoke, Connected *result)
+{
+	Connection	connection = {.integration = *integration};
+	char	   *token = checked_token(text);
+
+	integration_open_client_with(integration, &connection.client, context, token);
+	inspect_token(&connection);
+	result->missing_scope = report_missing_scopes(&connection);
+
+	CobotClient first = connection.client;
+	char	   *kept_token = space_token(&connection);
+
+	integration_open_client_with(integration, &connection.client, context, kept_token);
+	store_connection(&connection, kept_token);
+	result->custom_field = ensure_field(&connection);
+	result->space_name = connection.space.name;
+	result->time_zone = connection.space.time_zone;
+	result->granted_scope = connection.granted_scope;
+	if (revoke && strcmp(token, kept_token) != 0)
+		revoke_token(&first);
+
+	explicit_bzero(token, strlen(token));
+	explicit_bzero(kept_token, strlen(kept_token));
+	explicit_bzero((char *) first.token, strlen(first.token));
+	explicit_bzero((char *) connection.client.token, strlen(connection.client.token));
+}
+
 /*
  * cobot_connect_token(integration bigint, token text)
  *		-> (state, space_name, time_zone, granted_scope, missing_scope, custom_field)
@@ -385,7 +403,8 @@ ensure_field(Connection *connection)
 Datum
 connect_token(PG_FUNCTION_ARGS)
 {
-	Connection	connection = {0};
+	Integration integration;
+	Connected	connected;
 	TupleDesc	tupdesc;
 	ErrorContextCallback *callers = statement_hide();
 
@@ -394,34 +413,25 @@ connect_token(PG_FUNCTION_ARGS)
 		elog(ERROR, "return type must be a row type");
 	tupdesc = BlessTupleDesc(tupdesc);
 
-	char	   *token = checked_token(required_text(fcinfo, 1, "token"));
+	char	   *token = required_text(fcinfo, 1, "token");
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "smartspace_cobot connect",
 												  ALLOCSET_DEFAULT_SIZES);
 
 	SPI_connect();
-	integration_load(&connection.integration, PG_ARGISNULL(0) ? 0 : PG_GETARG_INT64(0), PG_ARGISNULL(0));
-	integration_open_client_with(&connection.integration, &connection.client, context, token);
-	inspect_token(&connection);
+	integration_load(&integration, PG_ARGISNULL(0) ? 0 : PG_GETARG_INT64(0), PG_ARGISNULL(0));
+	connect_integration(&integration, context, token, false, &connected);
 
-	Datum		missing = report_missing_scopes(&connection);
-	char	   *kept_token = space_token(&connection);
-
-	integration_open_client_with(&connection.integration, &connection.client, context, kept_token);
-	store_connection(&connection, kept_token);
-
-	const char *field = ensure_field(&connection);
 	Datum		values[] = {
 		CStringGetTextDatum("connected"),
-		connection.space.name ? CStringGetTextDatum(connection.space.name) : (Datum) 0,
-		CStringGetTextDatum(connection.space.time_zone), connection.granted_scope, missing,
-		CStringGetTextDatum(field)
+		connected.space_name ? CStringGetTextDatum(connected.space_name) : (Datum) 0,
+		CStringGetTextDatum(connected.time_zone), connected.granted_scope, connected.missing_scope,
+		CStringGetTextDatum(connected.custom_field)
 	};
-	bool		nulls[] = {false, connection.space.name == NULL, false, false, false, false};
+	bool		nulls[] = {false, connected.space_name == NULL, false, false, false, false};
 	Datum		result = PointerGetDatum(SPI_returntuple(heap_form_tuple(tupdesc, values, nulls), tupdesc));
 
 	explicit_bzero(token, strlen(token));
-	explicit_bzero(kept_token, strlen(kept_token));
-	integration_wipe(&connection.integration);
+	integration_wipe(&integration);
 	SPI_finish();
 	MemoryContextDelete(context);
 	error_context_stack = callers;

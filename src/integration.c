@@ -15,6 +15,17 @@
 
 PG_FUNCTION_INFO_V1(integration_arm);
 
+static void raise_unknown(int64 id) pg_attribute_noreturn();
+
+static void
+raise_unknown(int64 id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("integration %lld does not exist", (long long) id),
+			 errhint("The view smartspace.cobot_status lists the integrations and their ids.")));
+}
+
 void
 integration_load(Integration *integration, int64 id, bool is_null)
 {
@@ -35,10 +46,7 @@ integration_load(Integration *integration, int64 id, bool is_null)
 				  " FROM smartspace.cobot_integration i"
 				  " LEFT JOIN smartspace.cobot_secret s ON s.integration_id = i.id WHERE i.id = $1",
 				  1, &arg) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("integration %lld does not exist", (long long) id),
-				 errhint("The view smartspace.cobot_status lists the integrations and their ids.")));
+		raise_unknown(id);
 
 	integration->id = id;
 	integration->name = query_result_text(0, 2);
@@ -60,6 +68,32 @@ integration_load(Integration *integration, int64 id, bool is_null)
 	integration->hold_emptied_group_of = (int) query_result_int64(0, 16);
 	integration->connected_by = query_result_text(0, 17);
 	SPI_freetuptable(SPI_tuptable);
+}
+
+void
+integration_lock(int64 id)
+{
+	QueryArg	arg = query_int64(id);
+
+	if (query_run("SELECT FROM smartspace.cobot_integration i WHERE i.id = $1 FOR NO KEY UPDATE", 1, &arg) == 0)
+		raise_unknown(id);
+}
+
+void
+integration_load_client(const Integration *integration, OauthClient *client)
+{
+	QueryArg	arg = query_int64(integration->id);
+
+	query_run("SELECT i.client_id, s.client_secret FROM smartspace.cobot_integration i"
+			  " LEFT JOIN smartspace.cobot_secret s ON s.integration_id = i.id WHERE i.id = $1", 1, &arg);
+	*client = (OauthClient) {.id = query_result_text(0, 1), .secret = query_result_text(0, 2)};
+	if (client->id == NULL || client->secret == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("integration \"%s\" has no OAuth client", integration->name),
+				 errdetail("There is no %s.", client->id == NULL ? "client id" : "client secret"),
+				 errhint("Register an OAuth client at dev.cobot.me/oauth2_clients, and tell its id and secret with smartspace.cobot_set_client(%lld, client_id, client_secret).",
+						 (long long) integration->id)));
 }
 
 void

@@ -8,6 +8,7 @@
 
 #include "cobot_client.h"
 #include "home.h"
+#include "oauth.h"
 
 /* The label of the custom field that names further user groups (facts: fields are found by label). */
 #define INTEGRATION_FIELD_LABEL "smart_spaces_access_additional_units"
@@ -35,6 +36,12 @@ typedef struct Integration
  * (is_null) and 42704 for an unknown one.
  */
 extern void integration_load(Integration *integration, int64 id, bool is_null);
+
+/* Keeps others from changing the integration until the transaction ends. Throws 42704 for an unknown one. */
+extern void integration_lock(int64 id);
+
+/* Its OAuth client, for oauth_wipe_client() at last. Throws 55000 if there is none. */
+extern void integration_load_client(const Integration *integration, OauthClient *client);
 
 /*
  * Throws 55000, with what to do, unless the integration can talk to Cobot: it is

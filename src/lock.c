@@ -136,3 +136,11 @@ lock_subscriptions(int64 integration)
 
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 }
+
+void
+lock_links(int64 integration)
+{
+	LOCKTAG		tag = object_tag("cobot_integration", integration);
+
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+}

@@ -49,4 +49,7 @@ extern void lock_access(int64 integration);
  */
 extern void lock_subscriptions(int64 integration);
 
+/* The links in Cobot's navigation, in the same way. */
+extern void lock_links(int64 integration);
+
 #endif

@@ -48,10 +48,13 @@ sync_task_follow(PG_FUNCTION_ARGS)
 		query_text(trigger->tgargs[0]), query_bool(trigger->tgnargs > 1)
 	};
 
-	query_run("INSERT INTO smartspace.cobot_sync_task AS t (integration_id, due_at, requested_at)"
-			  " VALUES ($1, $2::timestamptz, CASE WHEN $3 THEN pg_catalog.clock_timestamp() END)"
+	/* connecting has checked everything; many that were connected together are not checked together */
+	query_run("INSERT INTO smartspace.cobot_sync_task AS t (integration_id, due_at, requested_at, check_due_at)"
+			  " VALUES ($1, $2::timestamptz, CASE WHEN $3 THEN pg_catalog.clock_timestamp() END,"
+			  "  CASE WHEN $3 THEN pg_catalog.clock_timestamp() + (0.5 + pg_catalog.random()) * interval '1 day' ELSE 'infinity' END)"
 			  " ON CONFLICT (integration_id) DO UPDATE SET due_at = LEAST(t.due_at, excluded.due_at),"
-			  "  requested_at = COALESCE(excluded.requested_at, t.requested_at)", lengthof(args), args);
+			  "  requested_at = COALESCE(excluded.requested_at, t.requested_at),"
+			  "  check_due_at = CASE WHEN $3 THEN excluded.check_due_at ELSE t.check_due_at END", lengthof(args), args);
 	SPI_finish();
 	wake_at_commit();
 	return PointerGetDatum(NULL);

@@ -9,6 +9,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "check.h"
 #include "checkin.h"
 #include "http.h"
 #include "job.h"
@@ -51,7 +52,8 @@ typedef struct WorkSource
 static WorkSource sources[] = {
 	{.next = checkin_job_next, .due = checkin_next_due, .in_delivery = true},
 	{.next = hint_job_next, .due = hint_job_due, .has_places = true},
-	{.next = sync_job_next, .due = sync_job_due, .has_places = true}
+	{.next = sync_job_next, .due = sync_job_due, .has_places = true},
+	{.next = check_job_next, .due = check_job_due, .has_places = true}
 };
 
 static dlist_head jobs = DLIST_STATIC_INIT(jobs);

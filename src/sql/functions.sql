@@ -17,6 +17,41 @@ AS 'MODULE_PATHNAME', 'connect_token';
 COMMENT ON FUNCTION smartspace.cobot_connect_token(bigint, text) IS
 'connects an integration with an access token of one of the space''s admins: checks it, swaps it for a space token that survives the admin, and reads the space; asks Cobot';
 
+CREATE FUNCTION smartspace.cobot_set_client(integration bigint, client_id text, client_secret text)
+RETURNS void
+LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'plug_set_client';
+COMMENT ON FUNCTION smartspace.cobot_set_client(bigint, text, text) IS
+'tells an integration the OAuth client that is registered for it at Cobot; cobot_connect_url() needs it';
+
+CREATE FUNCTION smartspace.cobot_connect_url(integration bigint, redirect_uri text)
+RETURNS text
+LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'plug_connect_url';
+COMMENT ON FUNCTION smartspace.cobot_connect_url(bigint, text) IS
+'the address of Cobot where an admin of the space authorises the integration, good once and for ten minutes; Cobot sends the admin back to redirect_uri with state and code for cobot_connect()';
+
+CREATE FUNCTION smartspace.cobot_connect(state text, code text DEFAULT NULL, error text DEFAULT NULL, error_description text DEFAULT NULL,
+	OUT integration bigint, OUT state text, OUT space_name text, OUT time_zone text, OUT granted_scope text[], OUT missing_scope text[],
+	OUT custom_field text, OUT message text)
+LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'plug_connect';
+COMMENT ON FUNCTION smartspace.cobot_connect(text, text, text, text) IS
+'takes what Cobot sent an admin back with and connects the integration that cobot_connect_url() was called for, as cobot_connect_token() does: state connected; or denied or failed, with a message, where Cobot sent an error instead of a code; asks Cobot';
+
+CREATE FUNCTION smartspace.cobot_check_connection(integration bigint, OUT result text, OUT missing_scope text[], OUT message text)
+LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'check_connection';
+COMMENT ON FUNCTION smartspace.cobot_check_connection(bigint) IS
+'whether the token still may do what it has to, as the worker checks once a day: ok, missing_scope, auth_revoked, admin_rights_lost, account_suspended, or why it could not be found out; asks Cobot';
+
+CREATE FUNCTION smartspace.cobot_disconnect(integration bigint)
+RETURNS text
+LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'plug_disconnect';
+COMMENT ON FUNCTION smartspace.cobot_disconnect(bigint) IS
+'unplugs an integration: revokes its token at Cobot if that can be had, deletes it here, and says in words what became of it. Cobot is asked nothing from then on; members, grants, mappings and history stay';
+
 CREATE FUNCTION smartspace.cobot_arm(integration bigint)
 RETURNS text
 LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp

@@ -38,9 +38,14 @@ CREATE TABLE smartspace.cobot_integration (
 	time_zone text,
 	country text,
 	locale text,
+	oauth_scope text NOT NULL
+		DEFAULT 'navigation read read_custom_fields read_memberships read_plans read_user write write_custom_fields'
+		CONSTRAINT cobot_integration_oauth_scope_valid
+		CHECK (oauth_scope ~ '^[a-zA-Z0-9_.:/-]+( [a-zA-Z0-9_.:/-]+)*$' AND length(oauth_scope) <= 1000),
 	granted_scope text[],
 	connected_at timestamptz,
 	connected_by text,
+	checked_at timestamptz,
 	armed_system bigint,
 	armed_database oid,
 	armed_environment text,
@@ -76,9 +81,11 @@ COMMENT ON COLUMN smartspace.cobot_integration.space_name IS 'what Cobot calls t
 COMMENT ON COLUMN smartspace.cobot_integration.time_zone IS 'the space''s own time zone; memberships start and end at its midnight';
 COMMENT ON COLUMN smartspace.cobot_integration.country IS 'the space''s country, as Cobot writes it';
 COMMENT ON COLUMN smartspace.cobot_integration.locale IS 'the space''s language, as Cobot writes it';
+COMMENT ON COLUMN smartspace.cobot_integration.oauth_scope IS 'the OAuth scopes that cobot_connect_url() asks for, separated by blanks';
 COMMENT ON COLUMN smartspace.cobot_integration.granted_scope IS 'the OAuth scopes that the token has';
 COMMENT ON COLUMN smartspace.cobot_integration.connected_at IS 'when a token was accepted last';
 COMMENT ON COLUMN smartspace.cobot_integration.connected_by IS 'e-mail of the Cobot user whose token was used to connect';
+COMMENT ON COLUMN smartspace.cobot_integration.checked_at IS 'when it was checked last, beside the synchronisations, whether the token still may do what it has to';
 COMMENT ON COLUMN smartspace.cobot_integration.armed_system IS 'system identifier of the only cluster from which Cobot is asked; null: from nowhere, see cobot_arm';
 COMMENT ON COLUMN smartspace.cobot_integration.armed_database IS 'oid of the only database from which Cobot is asked';
 COMMENT ON COLUMN smartspace.cobot_integration.armed_environment IS 'what smartspace_cobot.environment has to be for Cobot to be asked';

@@ -12,10 +12,12 @@ CREATE TABLE smartspace.cobot_sync_task (
 	last_error text,
 	etags text[],
 	etags_run bigint,
-	etags_individual boolean
+	etags_individual boolean,
+	check_due_at timestamptz NOT NULL DEFAULT 'infinity'
 ) WITH (fillfactor = 50);
 
 CREATE INDEX cobot_sync_task_due_at_idx ON smartspace.cobot_sync_task (due_at);
+CREATE INDEX cobot_sync_task_check_due_at_idx ON smartspace.cobot_sync_task (check_due_at);
 CREATE INDEX cobot_sync_task_requested_at_idx ON smartspace.cobot_sync_task (requested_at) WHERE requested_at IS NOT NULL;
 
 COMMENT ON TABLE smartspace.cobot_sync_task IS 'when the worker or cobot_run_due() shall synchronise which integration';
@@ -28,6 +30,8 @@ COMMENT ON COLUMN smartspace.cobot_sync_task.last_error IS 'the error that broke
 COMMENT ON COLUMN smartspace.cobot_sync_task.etags IS 'Cobot''s entity tags of the lists that the mirror is made of, in the order in which they are asked for; null where it gives none';
 COMMENT ON COLUMN smartspace.cobot_sync_task.etags_run IS 'the run that they are of; they count only while no other came after it';
 COMMENT ON COLUMN smartspace.cobot_sync_task.etags_individual IS 'the switch sync_individual_access at that time: which lists they are of';
+
+COMMENT ON COLUMN smartspace.cobot_sync_task.check_due_at IS 'when to check next whether the token still may do what it has to; once a day, spread by chance';
 
 CREATE FUNCTION smartspace.cobot_follow_integration()
 RETURNS trigger
