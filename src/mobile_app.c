@@ -27,9 +27,8 @@ PG_FUNCTION_INFO_V1(mobile_app_arm);
 
 /* As the constraints of mobile_app have them. */
 #define NAME_LENGTH_LIMIT 200
-#define CLIENT_ID_LENGTH_LIMIT 500
+#define CLIENT_LENGTH_LIMIT 500 /* of id and secret */
 
-#define SECRET_LIMIT_BYTES 1000
 #define SHOWN_URI_BYTES 80
 
 /* ---- one row ---- */
@@ -120,18 +119,30 @@ required_text(FunctionCallInfo fcinfo, int arg, const char *name)
 	return text_to_cstring(PG_GETARG_TEXT_PP(arg));
 }
 
+/* As somebody copied it, so a line break at its end is told and not sent. Never shown. */
+static void
+check_client_text(const char *text, const char *name)
+{
+	bool		printable = text[0] != '\0' && strlen(text) <= CLIENT_LENGTH_LIMIT;
+
+	for (const char *c = text; *c != '\0'; c++)
+		if (*c <= ' ' || *c > '~')
+			printable = false;
+	if (!printable)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("this is not a %s", name),
+				 errdetail("It is 1 to %d printable ASCII characters without blanks.", CLIENT_LENGTH_LIMIT),
+				 errhint("Copy it from the OAuth client at dev.cobot.me/oauth2_clients.")));
+}
+
 static void
 check_client(const char *client_id, const char *client_secret)
 {
-	if (client_id && (client_id[0] == '\0' || pg_mbstrlen(client_id) > CLIENT_ID_LENGTH_LIMIT))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the client id must have 1 to %d characters", CLIENT_ID_LENGTH_LIMIT)));
-	if (client_secret && (client_secret[0] == '\0' || strlen(client_secret) > SECRET_LIMIT_BYTES))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the client secret must have 1 to %d characters", SECRET_LIMIT_BYTES),
-				 errhint("For an OAuth client without a secret give null.")));
+	if (client_id)
+		check_client_text(client_id, "client id");
+	if (client_secret)
+		check_client_text(client_secret, "client secret");
 	if (client_secret && client_id == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),

@@ -411,8 +411,8 @@ foreach my $call ("cobot_login_url($bare, 'smartspace://login')", "cobot_arm_mob
 }
 is($t->sql("SELECT authentication_type, provider, scope, redirect_uris, other_details, store_strangers FROM smartspace.mobile_app WHERE id = " . $t->sql("SELECT smartspace.cobot_create_mobile_app('Plain')")),
 	'external_oauth2|cobot|me|{}|{}|f', 'all but the name has a default');
-$cobot->control(POST => '/clients', { client_id => q(odd "client' %41&x=1), client_secret => q(s"e'c%41&r=e+t ä), redirect_uris => ['smartspace://login'] });
-$t->sql("SELECT smartspace.cobot_set_mobile_app_client($app, " . quote(q(odd "client' %41&x=1)) . ', ' . quote(q(s"e'c%41&r=e+t ä)) . ')');
+$cobot->control(POST => '/clients', { client_id => q(odd"client'%41&x=1), client_secret => q(s"e'c%41&r=e+t), redirect_uris => ['smartspace://login'] });
+$t->sql("SELECT smartspace.cobot_set_mobile_app_client($app, " . quote(q(odd"client'%41&x=1)) . ', ' . quote(q(s"e'c%41&r=e+t)) . ')');
 is(finish(go('u-ada'))->{result}, 'ok', 'quotes, percent and ampersands in client id and secret arrive as they are');
 $t->sql("SELECT smartspace.cobot_set_mobile_app_client($app, 'mobile', '$secret')");
 
@@ -431,9 +431,12 @@ foreach my $kind (sort keys %hostile)
 	cmp_ok(length $row->{message}, '<', 600, '... that is not long');
 	my $long = $kind eq '10 kB';
 	is($t->try("SELECT smartspace.cobot_create_mobile_app($text)")->{sqlstate}, $long ? '22023' : '', "$kind as name");
-	is($t->try("SELECT smartspace.cobot_create_mobile_app('n', $text)")->{sqlstate}, $long ? '22023' : '', "$kind as client id");
+	my $copied = $kind eq 'quotes' || $kind eq 'percent';
+	is($t->try("SELECT smartspace.cobot_create_mobile_app('n', $text)")->{sqlstate}, $copied ? '' : '22023', "$kind as client id");
 	$t->sql("DELETE FROM smartspace.mobile_app WHERE name = 'n'");
-	is($t->try("SELECT smartspace.cobot_set_mobile_app_client($other, 'mobile', $text)")->{sqlstate}, $long ? '22023' : '', "$kind as client secret");
+	my $answer = $t->try("SELECT smartspace.cobot_set_mobile_app_client($other, 'mobile', $text)");
+	is($answer->{sqlstate}, $copied ? '' : '22023', "$kind as client secret");
+	is(index($answer->{err}, $hostile{$kind}), -1, '... which is not shown');
 	is($t->try("SELECT smartspace.cobot_create_mobile_app('m', redirect_uris => ARRAY[$text])")->{sqlstate}, '22023', "$kind as redirect URI");
 }
 foreach my $call ("cobot_create_mobile_app(NULL)", "cobot_create_mobile_app('x', NULL, 's')", "cobot_create_mobile_app('x', redirect_uris => NULL)", "cobot_create_mobile_app('x', scope => NULL)",
