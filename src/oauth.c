@@ -160,7 +160,7 @@ append_parameter(StringInfo text, const char *name, const char *value)
 	pfree(encoded);
 }
 
-/* Nobody waits here for somebody who is coming back at this moment. */
+/* Locks only what goes, and waits for nobody who is coming back at this moment. */
 static void
 purge(const OauthFlow *flow)
 {
@@ -170,7 +170,8 @@ purge(const OauthFlow *flow)
 	query_run("DELETE FROM smartspace.cobot_oauth_flow WHERE state_digest IN (SELECT f.state_digest FROM smartspace.cobot_oauth_flow f"
 			  " WHERE f.expires_at <= pg_catalog.clock_timestamp() FOR UPDATE SKIP LOCKED)", 0, NULL);
 	query_run(psprintf("DELETE FROM smartspace.cobot_oauth_flow WHERE state_digest IN (SELECT f.state_digest FROM smartspace.cobot_oauth_flow f"
-					   " WHERE f.%s = $1 ORDER BY f.created_at DESC OFFSET %s - 1 FOR UPDATE SKIP LOCKED)",
+					   " WHERE f.state_digest IN (SELECT o.state_digest FROM smartspace.cobot_oauth_flow o"
+					   "  WHERE o.%s = $1 ORDER BY o.created_at DESC OFFSET %s - 1) FOR UPDATE SKIP LOCKED)",
 					   words->owner_column, words->flow_limit), 1, &arg);
 }
 
@@ -322,9 +323,19 @@ read_token(CobotCall *call)
 	return copy;
 }
 
+/* A gateway may repeat what it was sent where a message would show it. */
+static void
+hide_echo(CobotCall *call, const char *const *secrets, int count)
+{
+	for (int i = 0; i < count; i++)
+		if (secrets[i] && secrets[i][0] != '\0' && strstr(call->request->request_id, secrets[i]) != NULL)
+			call->request->request_id[0] = '\0';
+}
+
 char *
 oauth_exchange(CobotClient *cobot, const OauthFlow *flow, const OauthClient *client, const char *code)
 {
+	const char *const secrets[] = {code, client->secret, flow->verifier};
 	StringInfoData form;
 
 	if (code[0] == '\0' || strlen(code) > CODE_LIMIT_BYTES)
@@ -347,6 +358,7 @@ oauth_exchange(CobotClient *cobot, const OauthFlow *flow, const OauthClient *cli
 	pfree(form.data);
 	cobot_perform(&call, 1);
 	explicit_bzero((char *) call->request->body, call->request->body_length);
+	hide_echo(call, secrets, lengthof(secrets));
 	if (call->outcome == COBOT_REJECTED || call->outcome == COBOT_UNAUTHORIZED || call->outcome == COBOT_FORBIDDEN)
 		raise_exchange_error(call);
 	if (call->outcome != COBOT_OK)

@@ -2,16 +2,17 @@ package CobotBrowser;
 
 =head1 NAME
 
-CobotBrowser - somebody's browser, sent to Cobot's authorize page
+CobotBrowser - a person's browser on its way to Cobot and back
 
 =head1 SYNOPSIS
 
-    use CobotBrowser qw(visit);
+    use CobotBrowser;
 
-    $cobot->settings(login_user => 'ada');            # who is logged in at Cobot
-    my $back = visit($cobot, $url);
-    is($back->{address}, 'smartspace://login');       # where Cobot sends the browser
-    my ($state, $code) = @$back{qw(state code)};
+    my %asked = query_of($url);                 # decoded parameters of an URL
+    my %back = browse($t->cobot, $url);         # follows it to Cobot, which sends it back
+    is($back{code}, ...);
+
+Cobot's own host and certificate are checked as a browser does, by the test server's CA.
 
 =cut
 
@@ -19,32 +20,40 @@ use strict;
 use warnings;
 
 use Exporter qw(import);
+use PostgreSQL::Test::Utils;
 
-our @EXPORT_OK = qw(visit);
+our @EXPORT = qw(browse query_of);
 
-=head2 visit($cobot, $url)
+=head2 query_of($url)
 
-Opens an URL of Cobot's and follows nothing. Returns a hash: C<status>; of a redirect
-C<address>, which is its target up to the question mark, and the parameters behind that,
-decoded.
+The parameters of an URL, decoded.
 
 =cut
 
-sub visit
+sub query_of
+{
+	my ($url) = @_;
+	my ($query) = $url =~ /\?(.*)/s;
+
+	return map { s/%(..)/chr hex $1/gier } map { /^([^=]*)=(.*)/s } split /&/, $query // '';
+}
+
+=head2 browse($cobot, $url)
+
+What Cobot answers to an URL: C<status>, and where it redirects, C<address> without the
+query, and the parameters of that.
+
+=cut
+
+sub browse
 {
 	my ($cobot, $url) = @_;
-	my @command = ('curl', '-sS', '-m', 10, '-o', '/dev/null', '-D', '-',
-		'--connect-to', '::' . $cobot->connect_to, '--cacert', $cobot->ca_file, $url);
-
-	open my $curl, '-|', @command or die "curl: $!";
-	my $headers = do { local $/; <$curl> };
-	close $curl or die "curl failed for $url";
+	my ($headers, $errors) = run_command([ 'curl', '-sS', '-o', '/dev/null', '-D', '-', '--connect-to', '::' . $cobot->connect_to,
+		'--cacert', $cobot->ca_file, $url ]);
 	my ($status) = $headers =~ m{^HTTP/\S+ (\d+)};
-	my ($target) = $headers =~ /^Location: (\S+)\r?$/mi;
-	my ($address, $parameters) = split /\?/, $target // '', 2;
-	my %back = map { s/%(..)/chr hex $1/ger } map { my ($name, $value) = split /=/, $_, 2; ($name, $value // '') } split /&/, $parameters // '';
+	my ($location) = $headers =~ /^Location: (\S*)\r?$/mi;
 
-	return { %back, status => $status, address => $address };
+	return (status => $status // "none: $errors", address => ($location // '') =~ s/\?.*//sr, query_of($location // ''));
 }
 
 1;

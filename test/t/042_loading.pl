@@ -184,7 +184,7 @@ my @functions = (
 	[ 'format', 'text, text' ], [ 'nextval', 'regclass' ], [ 'nextval', 'text' ], [ 'tstzrange', 'timestamptz, timestamptz' ],
 	[ 'cobot_field_tokens', 'text' ], [ 'cobot_access_range', 'timestamptz, date, date, text' ]);
 my @operators = map { my $o = $_; map { [ $o, $_ ] } qw(bigint text boolean timestamptz date jsonb tstzrange regclass oid name) } qw(= <> < <= > >= || + - ~ @>);
-my @tables = qw(cobot_integration cobot_plan cobot_membership cobot_secret cobot_record_problem cobot_sync_run user_group user_group_assignment user_group_member
+my @tables = qw(cobot_integration cobot_plan cobot_membership cobot_secret cobot_oauth_flow cobot_record_problem cobot_sync_run user_group user_group_assignment user_group_member
   manual_grant access_journal access_candidate access_reason access_obstacle building building_entry mobile_app mobile_app_secret cobot_login_event access_due access_now cobot_individual_token cobot_problem cobot_status
   incoming incoming_plan incoming_member incoming_problem new_row old_row due have difference given changed taken pg_class pg_namespace pg_roles);
 

@@ -4,7 +4,7 @@
 use strict;
 use warnings;
 
-use CobotBrowser qw(visit);
+use CobotBrowser;
 use CobotTest;
 use File::Temp;
 use JSON::PP;
@@ -20,13 +20,13 @@ sub member
 	my ($id, $user, %more) = @_;
 
 	return { id => $id, name => ucfirst($id =~ s/-.*//r), plan => { parent_plan => { id => 'full' } }, starts_at => 'today-500d',
-		user => $user && { id => $user, email => "$user\@example.com" }, %more };
+		email => ($user // 'nobody') . '@example.com', user => $user && { id => $user, email => "$user\@example.com" }, %more };
 }
 my $world = File::Temp->new;
 print $world encode_json({
 	users => [ { id => 'admin', email => 'admin@example.com', admin_of => [ 'loft', 'quay' ] },
 		{ id => 'u-sam', email => 'sam@example.com', name => 'Sam Stranger' },
-		{ id => 'u-twin', email => 'u-ada@example.com' } ],
+		{ id => 'u-ada', email => 'u-ada@example.com' }, { id => 'u-twin', email => 'u-ada@example.com' } ],
 	tokens => [ { token => 'admin-token', user => 'admin' } ],
 	clients => [ { client_id => 'mobile', client_secret => $secret, redirect_uris => [ 'smartspace://login', 'https://app.example.com/*', 'http://127.0.0.1:7777/back' ],
 			scopes => [ 'me', 'read_user', 'read_plans' ] } ],
@@ -79,7 +79,7 @@ sub go
 
 	$cobot->settings(login_user => $user, consent => $options{consent} // 'given');
 	my $url = $t->sql('SELECT smartspace.cobot_login_url(' . ($options{app} // $app) . ', ' . quote($redirect_uri) . ')');
-	my $back = visit($cobot, $url);
+	my $back = { browse($cobot, $url) };
 	push @seen, grep { defined } @$back{qw(state code)};
 	return $back;
 }
@@ -133,7 +133,7 @@ my $back = go('u-ada');
 is($back->{address}, 'smartspace://login', 'Cobot sends the browser back to the app, by a scheme of its own');
 my ($asked) = grep { $_->{path} eq '/oauth/authorize' } $cobot->log;
 is($asked->{host}, 'www.cobot.me', 'the person was at www.cobot.me');
-my %asked = map { s/%(..)/chr hex $1/ger } map { split /=/, $_, 2 } split /&/, $asked->{query};
+my %asked = query_of("?$asked->{query}");
 is_deeply([ @asked{qw(response_type client_id redirect_uri scope code_challenge_method)} ], [ 'code', 'mobile', 'smartspace://login', 'read_user', 'S256' ], 'with these parameters');
 like($asked{code_challenge}, qr/^[A-Za-z0-9_-]{43}$/, '... and a challenge of PKCE');
 like($asked{state}, qr/^[A-Za-z0-9_-]{43}$/, '... and a state that nobody can guess');
@@ -163,10 +163,12 @@ check_refused('a character less', { %$fresh, state => substr($fresh->{state}, 0,
 check_refused('another case', { %$fresh, state => uc $fresh->{state} }, '22023', qr/It is unknown/);
 $t->sql("UPDATE smartspace.cobot_oauth_flow SET expires_at = now() WHERE used_at IS NULL");
 check_refused('expired', $fresh, '22023', qr/It has expired: it is good for 600 seconds/);
-$t->sql("INSERT INTO smartspace.cobot_oauth_flow (state_digest, purpose, integration_id, redirect_uri, scope, verifier, created_at, expires_at)"
-	  . " VALUES (sha256('state-of-the-plug'), 'connect', $loft, 'smartspace://login', 'read_user', 'v', now(), now() + interval '5 minutes')");
-check_refused('of the plug', { %{ go('u-ada') }, state => 'state-of-the-plug' }, '22023', qr/It was made for something else/);
+$t->sql("SELECT smartspace.cobot_set_client($loft, 'mobile', '$secret')");
+my %plug = query_of($t->sql("SELECT smartspace.cobot_connect_url($loft, 'https://app.example.com/plug')"));
+check_refused('of the plug', { %{ go('u-ada') }, state => $plug{state} }, '22023', qr/It was made for something else/);
 is($t->sql("SELECT used_at IS NULL FROM smartspace.cobot_oauth_flow WHERE purpose = 'connect'"), 't', '... which can still connect');
+my $login = go('admin');
+like($t->try('SELECT smartspace.cobot_connect(' . quote($login->{state}) . ', ' . quote($login->{code}) . ')')->{err}, qr/ERROR:  22023: .*\nDETAIL:  It was made for something else/, 'nor does the plug take one of a login');
 my $other = $t->sql("SELECT smartspace.cobot_create_mobile_app('Other app', 'mobile', '$secret', '{smartspace://other, smartspace://login}', 'read_user')");
 is(finish(go('u-ada', app => $other))->{mobile_app}, $other, 'the state tells which app it is');
 my ($one, $two) = (go('u-ada'), go('u-hal'));
