@@ -163,7 +163,7 @@ check_refused('a character less', { %$fresh, state => substr($fresh->{state}, 0,
 check_refused('another case', { %$fresh, state => uc $fresh->{state} }, '22023', qr/It is unknown/);
 $t->sql("UPDATE smartspace.cobot_oauth_flow SET expires_at = now() WHERE used_at IS NULL");
 check_refused('expired', $fresh, '22023', qr/It has expired: it is good for 600 seconds/);
-$t->sql("SELECT smartspace.cobot_set_client($loft, 'mobile', '$secret')");
+$t->sql("SELECT smartspace.cobot_set_client($loft, 'mobile', 'plugSecret-0123456789')");
 my %plug = query_of($t->sql("SELECT smartspace.cobot_connect_url($loft, 'https://app.example.com/plug')"));
 check_refused('of the plug', { %{ go('u-ada') }, state => $plug{state} }, '22023', qr/It was made for something else/);
 is($t->sql("SELECT used_at IS NULL FROM smartspace.cobot_oauth_flow WHERE purpose = 'connect'"), 't', '... which can still connect');
