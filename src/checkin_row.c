@@ -66,7 +66,7 @@ take_up(Datum ids, void *arg pg_attribute_unused())
 	QueryArg	args[] = {query_value(INT8ARRAYOID, ids)};
 
 	/* whoever sent it is gone, and may have been at it until just now */
-	query_run("UPDATE smartspace.cobot_checkin c SET attempts = c.attempts + 1,"
+	query_run_kept("UPDATE smartspace.cobot_checkin c SET attempts = c.attempts + 1,"
 			  " lost_at = CASE WHEN c.state = 'sending' AND c.lost_at IS NULL THEN pg_catalog.clock_timestamp() ELSE c.lost_at END,"
 			  " reason = CASE WHEN c.state = 'sending' AND c.reason IS NULL THEN 'no_answer' ELSE c.reason END,"
 			  " next_attempt_at = pg_catalog.now() + LEAST(interval '5 minutes',"
@@ -80,7 +80,7 @@ checkin_rows_claim(int64 integration, MemoryContext context)
 	QueryArg	args[] = {query_int64(integration), checkin_resting_rows()};
 	Datum		ids;
 
-	query_run("WITH due AS MATERIALIZED (SELECT c.id FROM smartspace.cobot_checkin c"
+	query_run_kept("WITH due AS MATERIALIZED (SELECT c.id FROM smartspace.cobot_checkin c"
 			  "  WHERE c.integration_id = $1 AND c.state IN ('queued', 'sending') AND c.next_attempt_at <= pg_catalog.now()"
 			  "   AND c.id <> ALL ($2) ORDER BY c.next_attempt_at, c.id LIMIT " BATCH " FOR UPDATE SKIP LOCKED)"
 			  " SELECT pg_catalog.array_agg(d.id ORDER BY d.id) FROM due d", lengthof(args), args);
@@ -91,7 +91,7 @@ checkin_rows_claim(int64 integration, MemoryContext context)
 
 	QueryArg	taken[] = {query_value(INT8ARRAYOID, ids), checkin_resting_rows()};
 
-	query_run("SELECT pg_catalog.array_agg(d.id ORDER BY d.id) FROM pg_catalog.unnest($1) d (id) WHERE d.id <> ALL ($2)",
+	query_run_kept("SELECT pg_catalog.array_agg(d.id ORDER BY d.id) FROM pg_catalog.unnest($1) d (id) WHERE d.id <> ALL ($2)",
 			  lengthof(taken), taken);
 	return result_ids(context);
 }
@@ -101,7 +101,7 @@ end_late(Datum ids, void *unused pg_attribute_unused())
 {
 	QueryArg	arg = query_value(INT8ARRAYOID, ids);
 
-	query_run("UPDATE smartspace.cobot_checkin c SET state = v.state, reason = v.reason, settled_at = pg_catalog.now(),"
+	query_run_kept("UPDATE smartspace.cobot_checkin c SET state = v.state, reason = v.reason, settled_at = pg_catalog.now(),"
 			  "  next_attempt_at = NULL,"
 			  "  holds_until = CASE v.state WHEN 'failed' THEN pg_catalog.now() + v.checkin_pause_after_refusal END"
 			  " FROM (SELECT d.id, i.checkin_pause_after_refusal, CASE"
@@ -128,7 +128,7 @@ end_unwanted(Datum ids, void *unused pg_attribute_unused())
 	QueryArg	arg = query_value(INT8ARRAYOID, ids);
 
 	/* of the rows of one member the oldest stays, unless one was sent already */
-	query_run("UPDATE smartspace.cobot_checkin c SET state = 'skipped', reason = v.reason, settled_at = pg_catalog.now(),"
+	query_run_kept("UPDATE smartspace.cobot_checkin c SET state = 'skipped', reason = v.reason, settled_at = pg_catalog.now(),"
 			  "  next_attempt_at = NULL,"
 			  "  holds_until = CASE v.reason WHEN 'dry_run' THEN smartspace.cobot_day_ends(pg_catalog.now(), v.time_zone) END,"
 			  "  message = CASE v.reason WHEN 'dry_run'"
@@ -157,7 +157,7 @@ checkin_rows_load(Datum ids, MemoryContext context, int *count)
 {
 	QueryArg	args[] = {query_value(INT8ARRAYOID, ids), checkin_resting_rows()};
 
-	query_run("SELECT c.id, m.cobot_id, c.state = 'sending', c.reason, c.message, c.sent_at, c.posts, c.lost_at"
+	query_run_kept("SELECT c.id, m.cobot_id, c.state = 'sending', c.reason, c.message, c.sent_at, c.posts, c.lost_at"
 			  " FROM smartspace.cobot_checkin c JOIN smartspace.cobot_membership m ON m.id = c.membership_id"
 			  " WHERE c.id = ANY ($1) AND c.state IN ('queued', 'sending') AND c.id <> ALL ($2) ORDER BY c.id", lengthof(args), args);
 	*count = (int) SPI_processed;
@@ -182,7 +182,7 @@ cannot_ask(Datum ids, void *reason)
 	QueryArg	args[] = {query_value(INT8ARRAYOID, ids), query_text(reason)};
 
 	/* nothing tells when a copy becomes the original, so there it is not looked for */
-	query_run("UPDATE smartspace.cobot_checkin c SET attempts = c.attempts - 1,"
+	query_run_kept("UPDATE smartspace.cobot_checkin c SET attempts = c.attempts - 1,"
 			  " reason = CASE c.state WHEN 'queued' THEN $2 ELSE c.reason END,"
 			  " next_attempt_at = CASE $2 WHEN 'foreign_database'"
 			  "  THEN GREATEST(c.holds_until, pg_catalog.now() + interval '1 minute') ELSE pg_catalog.now() + interval '30 seconds' END"
@@ -232,7 +232,7 @@ mark(Datum ids, void *arg)
 	Marking    *marking = arg;
 	QueryArg	args[] = {query_value(INT8ARRAYOID, ids), settle_time()};
 
-	query_run("WITH marked AS (UPDATE smartspace.cobot_checkin c SET state = 'sending', reason = NULL, message = NULL, posts = c.posts + 1,"
+	query_run_kept("WITH marked AS (UPDATE smartspace.cobot_checkin c SET state = 'sending', reason = NULL, message = NULL, posts = c.posts + 1,"
 			  "  lost_at = NULL, sent_at = pg_catalog.clock_timestamp(), holds_until = pg_catalog.clock_timestamp() + " OUTCOME_LIMIT ","
 			  "  next_attempt_at = pg_catalog.clock_timestamp() + $2 * interval '1 millisecond'"
 			  " FROM smartspace.cobot_membership m JOIN smartspace.cobot_integration i ON i.id = m.integration_id"

@@ -45,9 +45,9 @@ typedef struct Connection
 	const char *user_email;		/* NULL where the token may not read its user */
 } Connection;
 
-/* The token without the blanks that come along when it is pasted. Never shown. */
-static char *
-checked_token(const char *text)
+/* Never shows the text. */
+char *
+connect_check_token(const char *text)
 {
 	while (isspace((unsigned char) *text))
 		text++;
@@ -298,7 +298,7 @@ space_token(Connection *connection)
 		json_fail(&error, "", "token", "is missing");
 		cobot_raise_answer(call, &error);
 	}
-	return checked_token(token);
+	return connect_check_token(token);
 }
 
 static void
@@ -369,10 +369,9 @@ ensure_field(Connection *connection)
 }
 
 void
-connect_integration(Integration *integration, MemoryContext context, const char *text, bool revoke, Connected *result)
+connect_integration(Integration *integration, MemoryContext context, const char *token, bool revoke, Connected *result)
 {
 	Connection	connection = {.integration = *integration};
-	char	   *token = checked_token(text);
 
 	integration_open_client_with(integration, &connection.client, context, token);
 	inspect_token(&connection);
@@ -390,7 +389,6 @@ connect_integration(Integration *integration, MemoryContext context, const char 
 	if (revoke && strcmp(token, kept_token) != 0)
 		revoke_token(&first);
 
-	explicit_bzero(token, strlen(token));
 	explicit_bzero(kept_token, strlen(kept_token));
 	explicit_bzero((char *) first.token, strlen(first.token));
 	explicit_bzero((char *) connection.client.token, strlen(connection.client.token));
@@ -413,7 +411,7 @@ connect_token(PG_FUNCTION_ARGS)
 		elog(ERROR, "return type must be a row type");
 	tupdesc = BlessTupleDesc(tupdesc);
 
-	char	   *token = required_text(fcinfo, 1, "token");
+	char	   *token = connect_check_token(required_text(fcinfo, 1, "token"));
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "smartspace_cobot connect",
 												  ALLOCSET_DEFAULT_SIZES);
 

@@ -18,12 +18,14 @@ typedef struct Connected
 	const char *custom_field;	/* in words */
 } Connected;
 
+/* The token in a text that may have blanks around it, palloc'd. Throws 22023 if there is none. */
+extern char *connect_check_token(const char *text);
+
 /*
  * Checks the token and its user, swaps it for a space token, stores that, and sees to
  * the custom field; members, mappings and history stay as they are. revoke: the token
- * was made for this alone, and ends. text may have blanks around it. Throws whatever
- * is wrong; then nothing is stored.
+ * was made for this alone, and ends. Throws whatever is wrong; then nothing is stored.
  */
-extern void connect_integration(Integration *integration, MemoryContext context, const char *text, bool revoke, Connected *result);
+extern void connect_integration(Integration *integration, MemoryContext context, const char *token, bool revoke, Connected *result);
 
 #endif

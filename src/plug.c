@@ -185,9 +185,11 @@ connect_with_code(const OauthFlow *flow, const char *code, MemoryContext context
 	integration_load_client(&integration, &client);
 	integration_open_client_with(&integration, &cobot, context, NULL);
 
-	char	   *token = oauth_exchange(&cobot, flow, &client, code);
+	char	   *text = oauth_exchange(&cobot, flow, &client, code);
+	char	   *token = connect_check_token(text);
 
 	oauth_wipe_client(&client);
+	explicit_bzero(text, strlen(text));
 	connect_integration(&integration, context, token, true, connected);
 	explicit_bzero(token, strlen(token));
 	integration_wipe(&integration);

@@ -172,7 +172,7 @@ check_refused('expired', $good_state, $good_code, '22023', qr/DETAIL:  It has ex
 my $mobile = $t->sql("INSERT INTO smartspace.mobile_app (name) VALUES ('App') RETURNING id");
 $t->sql('UPDATE ' . sprintf $flow, "expires_at = now() + interval '1 minute', purpose = 'login', integration_id = NULL, mobile_app_id = $mobile");
 check_refused('made for a login', $good_state, $good_code, '22023', qr/DETAIL:  It was made for something else\./);
-$t->sql('UPDATE ' . sprintf $flow, "purpose = 'connect', integration_id = $loft, mobile_app_id = NULL, verifier = repeat('x', 43)");
+$t->sql('UPDATE ' . sprintf $flow, "purpose = 'connect', integration_id = $loft, mobile_app_id = NULL, verifier = repeat('vV', 22)");
 check_refused('a wrong verifier', $good_state, $good_code, '28000', qr/Cobot gives no token for this code: the code is used up.*\nDETAIL:  HTTP status 400 after 1 attempt.*Cobot says "invalid_grant"\.\nHINT:  Begin again/);
 
 # --- codes that are no good ---
