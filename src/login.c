@@ -129,7 +129,9 @@ revoke_token(CobotClient *client, const MobileApp *app)
 				 errhint("It is kept nowhere here, but Cobot goes on accepting it.")));
 }
 
-static void pg_attribute_noreturn()
+static void raise_user_failure(const CobotCall *call, const MobileApp *app) pg_attribute_noreturn();
+
+static void
 raise_user_failure(const CobotCall *call, const MobileApp *app)
 {
 	if (call->outcome == COBOT_FORBIDDEN)
@@ -316,7 +318,7 @@ read_refusal(const MobileApp *app, const char *error, const char *description, A
 	if (!denied)
 		ereport(WARNING,
 				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
-				 errmsg("nobody can log in to mobile app \"%s\": %s", app->name, answer->message),
+				 errmsg("a login to mobile app \"%s\" was refused: %s", app->name, answer->message),
 				 errhint("For invalid_scope set scope in smartspace.mobile_app to one that the OAuth client in Cobot may have, such as read_user.")));
 }
 

@@ -232,7 +232,7 @@ is($refused->{error}, 'invalid_scope', 'a scope that Cobot does not know');
 $refused = finish({ %$refused, error_description => "what\r\nis 100% 'this'" . 'x' x 10240 });
 is($refused->{result}, 'refused', '... is an answer, too');
 like($refused->{message}, qr/^Cobot could not ask for the authorisation \(invalid_scope\): what  is 100% 'this'x{1,200}$/, '... with what Cobot says, in one line, cut');
-like($refused->{warning}, qr/WARNING:  28000: nobody can log in to mobile app "Door app": .*\nHINT:  For invalid_scope set scope in smartspace\.mobile_app/, '... and a WARNING for whoever looks after it');
+like($refused->{warning}, qr/WARNING:  28000: a login to mobile app "Door app" was refused: .*\nHINT:  For invalid_scope set scope in smartspace\.mobile_app/, '... and a WARNING for whoever looks after it');
 $t->sql("UPDATE smartspace.mobile_app SET scope = 'me' WHERE id = $app");
 $cobot->clear_log;
 my $me = go('u-ada');
