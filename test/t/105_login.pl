@@ -450,6 +450,25 @@ is($t->try("SELECT smartspace.cobot_create_mobile_app('Door app')")->{sqlstate},
 is($t->try("BEGIN READ ONLY; SELECT smartspace.$_")->{sqlstate}, '25006', "refused in a read-only transaction: $_")
   foreach "cobot_login_url($app, 'smartspace://login')", "cobot_login('s', 'c')", "cobot_create_mobile_app('y')", "cobot_set_mobile_app_client($app, 'x')", "cobot_arm_mobile_app($app)";
 
+# --- a backend needs the two calls and nothing else ---
+$t->sql('CREATE ROLE backend; GRANT USAGE ON SCHEMA smartspace TO backend;'
+	  . ' GRANT EXECUTE ON FUNCTION smartspace.cobot_login_url(bigint, text), smartspace.cobot_login(text, text, text, text) TO backend');
+like($t->sql("SET ROLE backend; SELECT smartspace.cobot_login_url($app, 'smartspace://login')"), qr{^https://www\.cobot\.me/oauth/authorize\?}, 'a role with the two functions gets an URL');
+is(finish(go('u-ada'), settings => 'SET ROLE backend;')->{result}, 'ok', '... and an answer');
+$cobot->clear_log;
+$cobot->fault(match => $user, stall => 'headers');
+my $slow = go('u-ada');
+$session = $t->node->background_psql('postgres', on_error_stop => 0);
+$session->query_until(qr/started/, "\\echo started\n" . call($slow) . ";\n");
+$t->wait_until(sub { grep { $_->{path} eq '/api/user' } $cobot->log }, 'Cobot was asked');
+unlike($t->sql("SELECT string_agg(query, ' ') FROM pg_stat_activity WHERE pid <> pg_backend_pid()"), qr/cobot_login/, 'meanwhile others do not see the statement');
+$t->sql("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query ~ 'may hold a secret'");
+$t->wait_until(sub { $t->sql("SELECT count(*) FROM pg_stat_activity WHERE query ~ 'may hold a secret' AND state = 'active'") eq '0' }, 'it has ended');
+eval { $session->quit };
+$cobot->clear_faults;
+push @tokens, map { $_->{token} } grep { $_->{token} } $cobot->log;
+is($t->sql("SELECT count(*) FROM smartspace.cobot_oauth_flow WHERE used_at IS NULL AND verifier IS NOT NULL") > 0, 1, 'a login that is cancelled can begin again');
+
 # --- no secret anywhere ---
 is((grep { !defined } @tokens), 0, '(all are known)');
 cmp_ok(scalar @tokens, '>', 10, '(tokens to look for)');
