@@ -9,8 +9,8 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "check.h"
 #include "backoff.h"
+#include "check.h"
 #include "checkin.h"
 #include "http.h"
 #include "job.h"
