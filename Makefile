@@ -14,7 +14,7 @@ MODULE_big = smartspace_cobot
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
 
 # The install script is one file per topic, in this order.
-SQL_TOPICS = $(addprefix src/sql/,start.sql mirror.sql secret.sql caller.sql access.sql journal.sql grant.sql building.sql mobile_app.sql oauth.sql checkin.sql run.sql worker.sql look.sql explain.sql webhook.sql functions.sql navigation.sql entry.sql schedule.sql role.sql privileges.sql)
+SQL_TOPICS = $(addprefix src/sql/,start.sql mirror.sql secret.sql caller.sql access.sql journal.sql grant.sql building.sql mobile_app.sql oauth.sql checkin.sql run.sql worker.sql look.sql explain.sql webhook.sql functions.sql navigation.sql entry.sql login.sql schedule.sql role.sql privileges.sql)
 EXTENSION_SCRIPT = $(EXTENSION)--$(EXTVERSION).sql
 DATA_built = $(EXTENSION_SCRIPT)
 

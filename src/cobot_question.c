@@ -295,13 +295,11 @@ cobot_post_navigation_link(CobotClient *client, const char *section, const char 
 CobotCall *
 cobot_delete_navigation_link(CobotClient *client, const char *cobot_id)
 {
-	char	   *id = encode(cobot_id);
 	CobotCall  *call = new_call(client, ENDPOINT_NAVIGATION_LINKS, "DELETE",
-								psprintf("https://%s.cobot.me/api/navigation_links/%s", client->subdomain, id),
+								cobot_url(client->subdomain, "/api/navigation_links/*", cobot_id, NULL),
 								psprintf("a navigation link of \"%s\"", client->subdomain));
 
 	call->expect_empty = true;
-	pfree(id);
 	return call;
 }
 

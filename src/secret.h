@@ -15,7 +15,8 @@
 typedef enum SecretKind
 {
 	SECRET_TOKEN,				/* by the id of the integration, as the next one */
-	SECRET_CLIENT_SECRET
+	SECRET_CLIENT_SECRET,
+	SECRET_MOBILE_APP			/* client secret, by the id of the mobile app */
 } SecretKind;
 
 typedef enum SecretState

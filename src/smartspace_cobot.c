@@ -52,6 +52,7 @@ int			smartspace_run_retention_days;
 int			smartspace_checkin_wait_s;
 int			smartspace_checkin_settle_time_ms;
 int			smartspace_checkin_retention_days;
+int			smartspace_login_retention_days;
 
 /*
  * ADDRESS:PORT, where ADDRESS is an IP address or a host name. libcurl splits
@@ -222,6 +223,10 @@ _PG_init(void)
 	DefineCustomIntVariable("smartspace_cobot.checkin_retention_days",
 							"How many days the history of check-ins is kept; deliveries delete what is older.",
 							NULL, &smartspace_checkin_retention_days, 730, 1, 36500,
+							PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("smartspace_cobot.login_retention_days",
+							"How many days the history of logins is kept; each login deletes what is older.",
+							NULL, &smartspace_login_retention_days, 90, 1, 36500,
 							PGC_SUSET, 0, NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("smartspace_cobot");

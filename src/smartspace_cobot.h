@@ -39,5 +39,6 @@ extern int	smartspace_run_retention_days;
 extern int	smartspace_checkin_wait_s;
 extern int	smartspace_checkin_settle_time_ms;
 extern int	smartspace_checkin_retention_days;
+extern int	smartspace_login_retention_days;
 
 #endif

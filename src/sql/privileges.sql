@@ -17,7 +17,7 @@ BEGIN
 		FROM pg_catalog.pg_class c
 			CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) a
 			JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) a.grantee
-		WHERE c.oid OPERATOR(pg_catalog.=) ANY (ARRAY['smartspace.cobot_secret', 'smartspace.cobot_webhook_subscription', 'smartspace.cobot_oauth_flow', 'smartspace.cobot_role']::pg_catalog.regclass[])
+		WHERE c.oid OPERATOR(pg_catalog.=) ANY (ARRAY['smartspace.cobot_secret', 'smartspace.mobile_app_secret', 'smartspace.cobot_webhook_subscription', 'smartspace.cobot_oauth_flow', 'smartspace.cobot_role']::pg_catalog.regclass[])
 			AND a.grantee OPERATOR(pg_catalog.<>) c.relowner
 	LOOP
 		EXECUTE pg_catalog.format('REVOKE ALL ON TABLE %s FROM %s', secret_table, grantee);

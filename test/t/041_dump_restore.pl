@@ -35,7 +35,8 @@ $t->sql(<<"SQL");
 INSERT INTO smartspace.building (integration_id, name, external_identifier, is_entrance) VALUES ($space, 'Main house', 'house-1', true), ($space, 'Locker', NULL, false);
 INSERT INTO smartspace.building_entry (membership_id, building_id, entered_at, source_reference)
 	SELECT m.id, b.id, '2026-01-01 08:00+00'::timestamptz + m.id * interval '1 minute', 'event ' || m.id FROM smartspace.cobot_membership m, smartspace.building b WHERE b.is_entrance;
-INSERT INTO smartspace.mobile_app (name, client_id, details) VALUES ('App', 'app-client', '{"redirect": "app://login"}');
+SELECT smartspace.cobot_create_mobile_app('App', 'app-client', 'app-secret', '{app://login}');
+UPDATE smartspace.mobile_app SET other_details = '{"button": "Sign in"}';
 INSERT INTO smartspace.user_group (id, name) OVERRIDING SYSTEM VALUE VALUES (1000, 'Gone');
 DELETE FROM smartspace.user_group WHERE id = 1000;
 SQL
@@ -96,7 +97,9 @@ sub check_copy
 		is(contents_of($database), $original, 'the same rows with the same ids');
 		is(access_of($database), $access, 'the same grants, the same access now');
 		is(grants_differ_in($database), 0, 'the grants equal their definition');
-		is(sql_in($database, 'SELECT count(*) FROM smartspace.cobot_secret'), '0', 'no secret came along');
+		is(sql_in($database, "SELECT count(*) FROM smartspace.$_"), '0', "no row of $_ came along") foreach qw(cobot_secret mobile_app_secret);
+		like($t->try("SELECT smartspace.cobot_login_url(1, 'app://login')", dbname => $database)->{err},
+			qr/ERROR:  55000: mobile app "App" has no OAuth client\n.*HINT:  Give it one with smartspace\.cobot_set_mobile_app_client\(1,/s, 'nobody can log in to the app');
 		like(sql_in($database, 'SELECT state, reason, summary FROM smartspace.cobot_status'),
 			qr/^disconnected\|foreign_database\|not armed for this database.*members keep the access they have until their own last day/, 'cobot_status says disconnected, and not armed');
 

@@ -185,7 +185,7 @@ my @functions = (
 	[ 'cobot_field_tokens', 'text' ], [ 'cobot_access_range', 'timestamptz, date, date, text' ]);
 my @operators = map { my $o = $_; map { [ $o, $_ ] } qw(bigint text boolean timestamptz date jsonb tstzrange regclass oid name) } qw(= <> < <= > >= || + - ~ @>);
 my @tables = qw(cobot_integration cobot_plan cobot_membership cobot_secret cobot_oauth_flow cobot_record_problem cobot_sync_run user_group user_group_assignment user_group_member
-  manual_grant access_journal access_candidate access_reason access_obstacle building building_entry mobile_app access_due access_now cobot_individual_token cobot_problem cobot_status
+  manual_grant access_journal access_candidate access_reason access_obstacle building building_entry mobile_app mobile_app_secret cobot_login_event access_due access_now cobot_individual_token cobot_problem cobot_status
   incoming incoming_plan incoming_member incoming_problem new_row old_row due have difference given changed taken pg_class pg_namespace pg_roles);
 
 sub hostile_objects
@@ -247,6 +247,8 @@ foreach my $statement (
 	'INSERT INTO smartspace.building (id, integration_id, name) VALUES (1, 1, $$House$$)',
 	'INSERT INTO smartspace.building_entry (membership_id, building_id) SELECT m.id, 1 FROM smartspace.cobot_membership m',
 	'INSERT INTO smartspace.mobile_app (name) VALUES ($$App$$)',
+	'SELECT smartspace.cobot_create_mobile_app($$Phone$$, $$client$$, $$secret$$, $${smartspace://login}$$)', 'SELECT smartspace.cobot_arm_mobile_app(2)',
+	'SELECT smartspace.cobot_login_url(2, $$smartspace://login$$)', 'SELECT * FROM smartspace.cobot_login_answer($$x$$, $${a}$$, $${demo-space}$$, $${a}$$)',
 	'DELETE FROM smartspace.user_group WHERE id OPERATOR(pg_catalog.=) 3::pg_catalog.int8', 'TRUNCATE smartspace.user_group_assignment',
 	'INSERT INTO smartspace.user_group_assignment (plan_id, user_group_id) SELECT p.id, 1 FROM smartspace.cobot_plan p')
 {
@@ -259,8 +261,9 @@ is(mirror_differs($hostile, 1, 'demo-space'), '', 'the mirror equals Cobot');
 is($hostile->grants_differ, 0, 'the grants equal their definition');
 cmp_ok($hostile->sql('SELECT pg_catalog.count(*) FROM smartspace.user_group_member'), '>', 0, 'and there are some');
 is($hostile->sql(join ' UNION ALL ', map { "SELECT '$_' FROM evil.$_" } @tables), '', 'no row went into a hostile table');
-is($hostile->sql("SELECT has_table_privilege('reader', 'smartspace.cobot_membership', 'SELECT'), has_table_privilege('reader', 'smartspace.cobot_secret', 'SELECT, INSERT, UPDATE, DELETE, REFERENCES, TRIGGER')"),
-	't|f', 'default privileges do not open the secrets');
+is($hostile->sql("SELECT has_table_privilege('reader', 'smartspace.cobot_membership', 'SELECT'), has_table_privilege('reader', 'smartspace.cobot_secret', 'SELECT, INSERT, UPDATE, DELETE, REFERENCES, TRIGGER'),"
+	  . " has_table_privilege('reader', 'smartspace.mobile_app_secret', 'SELECT, INSERT, UPDATE, DELETE, REFERENCES, TRIGGER')"),
+	't|f|f', 'default privileges do not open the secrets');
 is($hostile->sql("SELECT has_table_privilege('evil', 'smartspace.cobot_membership', 'SELECT'), has_schema_privilege('evil', 'smartspace', 'USAGE, CREATE')"), 'f|f',
 	'and nothing at all to PUBLIC');
 is($hostile->try('SET ROLE evil; CREATE TABLE smartspace.mine ()')->{sqlstate}, '42501', 'the owner of the database gets nothing into the schema');

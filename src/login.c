@@ -1,0 +1,403 @@
+/*
+ * login.c
+ *	  Login of people in mobile apps: the URL that sends somebody to Cobot, and who came
+ *	  back. Runs in the backend that calls, inside its transaction. As with connecting,
+ *	  somebody waits for it: whatever goes wrong is an error, and nothing is stored. That
+ *	  there is no membership, or no consent, is not wrong, but a result.
+ *
+ * Facts: GET /api/user needs the scope read_user, and tells the person's id, e-mail and
+ * memberships with id, subdomain and name of the space. Tokens do not expire, so each
+ * login would leave one behind that is good for ever: it is revoked as soon as it was
+ * used. It is stored nowhere. A login that is cancelled between the two leaves it with
+ * Cobot, where nobody knows it.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#include "mobile_app.h"
+#include "query.h"
+#include "smartspace_cobot.h"
+#include "statement.h"
+
+PG_FUNCTION_INFO_V1(login_url);
+PG_FUNCTION_INFO_V1(login_finish);
+
+#define USER_ID_LIMIT_BYTES 200
+
+/* Old events that one login deletes, so that none of them takes long. */
+#define PURGE_LIMIT 100
+
+/* The columns of cobot_login(). */
+enum
+{
+	RESULT, MESSAGE, MOBILE_APP, COBOT_USER_ID, EMAIL, NAME, MEMBERSHIPS, ELSEWHERE, COLUMN_COUNT
+};
+
+/* Whom Cobot names. Strings live as long as the tree they came from. */
+typedef struct Person
+{
+	const char *id;
+	const char *email;			/* NULL: not told */
+	const char *name;			/* NULL: not told */
+	bool		listed;			/* Cobot told the memberships: */
+	Datum		listed_id;		/* text[]; of these three an empty text is what Cobot left out */
+	Datum		listed_subdomain;
+	Datum		listed_space;
+} Person;
+
+/* What the caller is told. A zero Datum is an SQL null. */
+typedef struct Answer
+{
+	const char *result;
+	const char *message;
+	bool		is_member;
+	const char *name;
+	Datum		memberships;	/* jsonb */
+	Datum		elsewhere;		/* jsonb */
+} Answer;
+
+static char *
+optional_text(FunctionCallInfo fcinfo, int arg)
+{
+	char	   *value = PG_ARGISNULL(arg) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(arg));
+
+	/* web frameworks give a parameter that is missing as an empty one */
+	return value && value[0] != '\0' ? value : NULL;
+}
+
+static void
+require_allowed(const MobileApp *app, const char *redirect_uri)
+{
+	if (!mobile_app_allows(app, redirect_uri))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("this redirect URI is not on the list of mobile app \"%s\"", app->name),
+				 errdetail("An address counts to the letter, upper and lower case included."),
+				 errhint("Add it to redirect_uris in smartspace.mobile_app, and to the OAuth client in Cobot.")));
+}
+
+/*
+ * cobot_login_url(mobile_app, redirect_uri) -> text
+ */
+Datum
+login_url(PG_FUNCTION_ARGS)
+{
+	MobileApp	app;
+
+	PreventCommandIfReadOnly("cobot_login_url()");
+
+	char	   *redirect_uri = optional_text(fcinfo, 1);
+
+	if (redirect_uri == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("the redirect URI must not be null")));
+	SPI_connect();
+	mobile_app_load(&app, PG_ARGISNULL(0) ? 0 : PG_GETARG_INT64(0), PG_ARGISNULL(0));
+	oauth_wipe_client(&app.client);
+	mobile_app_require_ready(&app);
+	require_allowed(&app, redirect_uri);
+
+	OauthFlow	flow = {.purpose = OAUTH_LOGIN, .owner = app.id, .redirect_uri = redirect_uri, .scope = app.scope};
+	Datum		result = SPI_datumTransfer(CStringGetTextDatum(oauth_begin(&flow, app.client.id, app.subdomain)), false, -1);
+
+	SPI_finish();
+	PG_RETURN_DATUM(result);
+}
+
+/* ---- asking Cobot ---- */
+
+/* A failure is no more than a pity: the login is as good without. */
+static void
+revoke_token(CobotClient *client, const MobileApp *app)
+{
+	CobotCall  *call = cobot_delete_token(client);
+
+	cobot_perform(&call, 1);
+	if (call->outcome != COBOT_OK && call->outcome != COBOT_NOT_FOUND)
+		ereport(WARNING,
+				(errcode(cobot_failure_sqlstate(call->outcome)),
+				 errmsg("the access token of a login to mobile app \"%s\" could not be revoked", app->name),
+				 errdetail("%s", cobot_failure_detail(call)),
+				 errhint("It is kept nowhere here, but Cobot goes on accepting it.")));
+}
+
+static void raise_user_failure(const CobotCall *call, const MobileApp *app) pg_attribute_noreturn();
+
+static void
+raise_user_failure(const CobotCall *call, const MobileApp *app)
+{
+	if (call->outcome == COBOT_FORBIDDEN)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("Cobot does not tell who logged in to mobile app \"%s\"", app->name),
+				 errdetail("%s The scope was \"%s\".", cobot_failure_detail(call), app->scope),
+				 errhint("Set scope in smartspace.mobile_app to read_user, and allow it to the OAuth client in Cobot.")));
+	if (call->outcome == COBOT_UNAUTHORIZED)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+				 errmsg("Cobot does not accept the token that it gave for this login"),
+				 errdetail("%s", cobot_failure_detail(call)),
+				 errhint("Begin again with a new URL of smartspace.cobot_login_url().")));
+	cobot_raise_call(call);
+}
+
+/* Exchanges the code and asks whose token that is. The call belongs to the context. */
+static CobotCall *
+ask_user(const MobileApp *app, const OauthFlow *flow, const char *code, MemoryContext context)
+{
+	CobotClient *client = MemoryContextAlloc(context, sizeof(CobotClient));
+
+	cobot_client_init(client, context, NULL, NULL);
+
+	char	   *token = oauth_exchange(client, flow, &app->client, code);
+
+	cobot_client_init(client, context, NULL, token);
+	explicit_bzero(token, strlen(token));
+
+	CobotCall  *call = cobot_ask_user(client);
+
+	cobot_perform(&call, 1);
+	if (app->revoke_token && call->outcome != COBOT_UNAUTHORIZED)
+		revoke_token(client, app);
+	if (call->outcome != COBOT_OK)
+		raise_user_failure(call, app);
+	explicit_bzero((char *) client->token, strlen(client->token));
+	return call;
+}
+
+/* A string that may be missing, as a text that may be empty. */
+static Datum
+text_or_empty(CobotCall *call, const cJSON *object, const char *where, const char *key)
+{
+	JsonError	error;
+	const char *value;
+	bool		present;
+
+	if (!json_get_string(object, where, key, &value, &present, &error))
+		cobot_raise_answer(call, &error);
+	return CStringGetTextDatum(present ? value : "");
+}
+
+static void
+read_memberships(CobotCall *call, const cJSON *list, Person *person)
+{
+	int			count = cJSON_GetArraySize(list);
+	Datum	   *id = palloc(sizeof(Datum) * Max(count, 1));
+	Datum	   *subdomain = palloc(sizeof(Datum) * Max(count, 1));
+	Datum	   *space = palloc(sizeof(Datum) * Max(count, 1));
+	const cJSON *membership;
+	int			i = 0;
+
+	cJSON_ArrayForEach(membership, list)
+	{
+		char		where[32];
+
+		snprintf(where, sizeof(where), "memberships[%d]", i);
+		id[i] = text_or_empty(call, membership, where, "id");
+		subdomain[i] = text_or_empty(call, membership, where, "space_subdomain");
+		space[i] = text_or_empty(call, membership, where, "space_name");
+		i++;
+	}
+	person->listed = true;
+	person->listed_id = query_text_array(id, count);
+	person->listed_subdomain = query_text_array(subdomain, count);
+	person->listed_space = query_text_array(space, count);
+}
+
+/* Cobot's documented answer names the person only as an admin of a space. */
+static const char *
+read_admin_name(const cJSON *user)
+{
+	const cJSON *space;
+
+	cJSON_ArrayForEach(space, cJSON_GetObjectItemCaseSensitive(user, "admin_of"))
+	{
+		const char *name = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(space, "name"));
+
+		if (name && name[0] != '\0')
+			return name;
+	}
+	return NULL;
+}
+
+static Person
+read_person(CobotCall *call)
+{
+	Person		person = {0};
+	JsonError	error;
+	bool		present;
+	const cJSON *user = cobot_answer(call, &error);
+	const cJSON *list;
+
+	if (user == NULL ||
+		!json_get_string(user, "", "id", &person.id, &present, &error) ||
+		!json_get_string(user, "", "email", &person.email, &present, &error) ||
+		!json_get_string(user, "", "name", &person.name, &present, &error) ||
+		!json_find(user, "", "memberships", &list, &error))
+		cobot_raise_answer(call, &error);
+	if (person.id == NULL)
+		json_fail(&error, "", "id", "is missing");
+	else if (person.id[0] == '\0' || strlen(person.id) > USER_ID_LIMIT_BYTES)
+		json_fail(&error, "", "id", "is not 1 to %d bytes long", USER_ID_LIMIT_BYTES);
+	else if (list && !cJSON_IsNull(list) && !cJSON_IsArray(list))
+		json_fail(&error, "", "memberships", "is %s, expected an array", json_type_name(list));
+	else
+	{
+		if (cJSON_IsArray(list))
+			read_memberships(call, list, &person);
+		if (person.name == NULL)
+			person.name = read_admin_name(user);
+		return person;
+	}
+	cobot_raise_answer(call, &error);
+}
+
+/* ---- the answer ---- */
+
+static QueryArg
+listed_arg(const Person *person, Datum array)
+{
+	return (QueryArg) {.type = TEXTARRAYOID, .value = array, .isnull = !person->listed};
+}
+
+static void
+find_memberships(const Person *person, Answer *answer)
+{
+	bool		isnull;
+	QueryArg	args[] = {
+		query_text(person->id), listed_arg(person, person->listed_id),
+		listed_arg(person, person->listed_subdomain), listed_arg(person, person->listed_space)
+	};
+
+	query_run("SELECT a.result, a.message, a.is_member, a.name, a.memberships, a.elsewhere"
+			  " FROM smartspace.cobot_login_answer($1, $2, $3, $4) a", lengthof(args), args);
+	answer->result = query_result_text(0, 1);
+	answer->message = query_result_text(0, 2);
+	answer->is_member = query_result_bool(0, 3);
+	answer->name = person->name ? person->name : query_result_text(0, 4);
+	answer->memberships = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 5, &isnull);
+	answer->elsewhere = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 6, &isnull);
+}
+
+/* Whom it names: a member, who is known here anyway, or a stranger where that is wanted. */
+static void
+record_event(const MobileApp *app, const Answer *answer, const Person *person)
+{
+	bool		is_kept_stranger = person->id && !answer->is_member && app->store_strangers;
+	QueryArg	args[] = {
+		query_int64(app->id), query_text(answer->result),
+		query_text(answer->is_member || is_kept_stranger ? person->id : NULL),
+		query_text(is_kept_stranger ? person->email : NULL),
+		query_text(is_kept_stranger ? answer->name : NULL)
+	};
+	QueryArg	purge_args[] = {query_int64(smartspace_login_retention_days), query_int64(PURGE_LIMIT)};
+
+	query_run("INSERT INTO smartspace.cobot_login_event (mobile_app_id, result, cobot_user_id, email, name)"
+			  " VALUES ($1, $2, $3, $4, $5)", lengthof(args), args);
+	query_run("DELETE FROM smartspace.cobot_login_event WHERE id IN (SELECT e.id FROM smartspace.cobot_login_event e"
+			  " WHERE e.at < pg_catalog.now() - $1 * interval '1 day' ORDER BY e.at LIMIT $2 FOR UPDATE SKIP LOCKED)",
+			  lengthof(purge_args), purge_args);
+}
+
+/* What Cobot sent instead of a code. Only what the person decided needs nobody's attention. */
+static void
+read_refusal(const MobileApp *app, const char *error, const char *description, Answer *answer)
+{
+	bool		denied;
+
+	answer->message = oauth_refusal(error, description, &denied);
+	answer->result = denied ? "denied" : "refused";
+	if (!denied)
+		ereport(WARNING,
+				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+				 errmsg("a login to mobile app \"%s\" was refused: %s", app->name, answer->message),
+				 errhint("For invalid_scope set scope in smartspace.mobile_app to one that the OAuth client in Cobot may have, such as read_user.")));
+}
+
+static Datum
+text_or_null(const char *text, bool *isnull)
+{
+	*isnull = text == NULL;
+	return text ? CStringGetTextDatum(text) : (Datum) 0;
+}
+
+static HeapTuple
+form_row(TupleDesc tupdesc, const MobileApp *app, const Answer *answer, const Person *person)
+{
+	Datum		values[COLUMN_COUNT];
+	bool		nulls[COLUMN_COUNT] = {false};
+
+	values[RESULT] = CStringGetTextDatum(answer->result);
+	values[MESSAGE] = CStringGetTextDatum(answer->message);
+	values[MOBILE_APP] = Int64GetDatum(app->id);
+	values[COBOT_USER_ID] = text_or_null(person->id, &nulls[COBOT_USER_ID]);
+	values[EMAIL] = text_or_null(person->email, &nulls[EMAIL]);
+	values[NAME] = text_or_null(answer->name, &nulls[NAME]);
+	values[MEMBERSHIPS] = answer->memberships;
+	values[ELSEWHERE] = answer->elsewhere;
+	nulls[MEMBERSHIPS] = nulls[ELSEWHERE] = person->id == NULL;
+	return heap_form_tuple(tupdesc, values, nulls);
+}
+
+/*
+ * cobot_login(state, code, error, error_description)
+ *		-> (result, message, mobile_app, cobot_user_id, email, name, memberships, elsewhere)
+ */
+Datum
+login_finish(PG_FUNCTION_ARGS)
+{
+	ErrorContextCallback *callers = statement_hide();
+	MobileApp	app;
+	OauthFlow	flow;
+	Person		person = {0};
+	Answer		answer = {0};
+	TupleDesc	tupdesc;
+
+	PreventCommandIfReadOnly("cobot_login()");
+	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	tupdesc = BlessTupleDesc(tupdesc);
+
+	char	   *state = optional_text(fcinfo, 0);
+	char	   *code = optional_text(fcinfo, 1);
+	char	   *error = optional_text(fcinfo, 2);
+
+	if (state == NULL || (code == NULL && error == NULL))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("a login needs a state, and a code or an error"),
+				 errhint("Give the parameters state, code, error and error_description of the URL that Cobot sent the person back to.")));
+
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "smartspace_cobot login", ALLOCSET_DEFAULT_SIZES);
+
+	SPI_connect();
+	oauth_take(&flow, OAUTH_LOGIN, state, NULL);
+	mobile_app_load(&app, flow.owner, false);
+	mobile_app_require_ready(&app);
+	require_allowed(&app, flow.redirect_uri);
+	if (error)
+		read_refusal(&app, error, optional_text(fcinfo, 3), &answer);
+	else
+	{
+		person = read_person(ask_user(&app, &flow, code, context));
+		find_memberships(&person, &answer);
+	}
+	oauth_wipe(&flow);
+	oauth_wipe_client(&app.client);
+	record_event(&app, &answer, &person);
+
+	Datum		result = PointerGetDatum(SPI_returntuple(form_row(tupdesc, &app, &answer, &person), tupdesc));
+
+	SPI_finish();
+	MemoryContextDelete(context);
+	error_context_stack = callers;
+	PG_RETURN_DATUM(result);
+}
