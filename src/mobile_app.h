@@ -17,8 +17,8 @@ typedef struct MobileApp
 	char	   *subdomain;		/* NULL: people log in at www.cobot.me */
 	bool		store_strangers;
 	bool		revoke_token;
-	OauthClient client;
-	Secret		secret;			/* the client's, and whether it can be read */			/* id NULL: not known yet */
+	OauthClient client;			/* id NULL: not known yet */
+	Secret		secret;			/* the client's, and whether it can be read */
 	Home		home;			/* the place it is armed for */
 } MobileApp;
 
