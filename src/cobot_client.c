@@ -9,16 +9,15 @@
  */
 #include "postgres.h"
 
-#include "common/pg_prng.h"
 #include "portability/instr_time.h"
 #include "utils/memutils.h"
 
+#include "backoff.h"
 #include "cobot_client.h"
 #include "smartspace_cobot.h"
 
 #define BACKOFF_FIRST_MS 250
 #define BACKOFF_LIMIT_MS 8000
-#define BACKOFF_JITTER 0.25
 #define MEANWHILE_MS 500L
 
 void
@@ -191,18 +190,6 @@ now_ms(void)
 	return INSTR_TIME_GET_MILLISEC(now);
 }
 
-/* The jitter keeps the calls that failed together from coming back together. */
-static double
-backoff_ms(int attempts)
-{
-	double		delay_ms = BACKOFF_FIRST_MS;
-
-	for (int i = 1; i < attempts && delay_ms < BACKOFF_LIMIT_MS; i++)
-		delay_ms *= 2;
-	delay_ms *= 1 - BACKOFF_JITTER + 2 * BACKOFF_JITTER * pg_prng_double(&pg_global_prng_state);
-	return Min(delay_ms, BACKOFF_LIMIT_MS);
-}
-
 /*
  * How long to wait before the next attempt, or -1 if there shall be none. What
  * has already cost its whole timeout, or what will not be different next time,
@@ -225,7 +212,7 @@ retry_delay_ms(const CobotCall *call)
 		case COBOT_BROKEN_ANSWER:
 		case COBOT_DNS_FAILURE:
 		case COBOT_UNREACHABLE:
-			return Max(asked_ms, 0) + backoff_ms(call->attempts);
+			return Max(asked_ms, 0) + backoff_delay(BACKOFF_FIRST_MS, BACKOFF_LIMIT_MS, call->attempts);
 		default:
 			return -1;
 	}

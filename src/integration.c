@@ -26,7 +26,7 @@ integration_load(Integration *integration, int64 id, bool is_null)
 
 	QueryArg	arg = query_int64(id);
 
-	if (query_run("SELECT i.id, i.name, i.subdomain, i.state, i.space_id, i.time_zone,"
+	if (query_run_kept("SELECT i.id, i.name, i.subdomain, i.state, i.space_id, i.time_zone,"
 				  " i.sync_individual_access, s.token, s.hash_seed,"
 				  " (i.armed_system, i.armed_database, i.armed_environment) IS NOT NULL,"
 				  " i.armed_system, i.armed_database::pg_catalog.int8, i.armed_environment,"

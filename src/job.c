@@ -28,6 +28,7 @@
 #include "utils/syscache.h"
 
 #include "job.h"
+#include "query.h"
 #include "smartspace_cobot.h"
 #include "trust.h"
 
@@ -105,6 +106,7 @@ job_begin(void)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	defer_nothing();
 	SPI_connect();
+	query_forget_old_plans();
 	return true;
 }
 

@@ -17,7 +17,6 @@
  */
 #include "postgres.h"
 
-#include "common/pg_prng.h"
 #include "libpq/pqsignal.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -34,6 +33,7 @@
 #include "utils/varlena.h"
 #include "utils/wait_event.h"
 
+#include "backoff.h"
 #include "compat.h"
 #include "launcher.h"
 #include "shared.h"
@@ -43,7 +43,6 @@
 #define RESTART_S 5
 #define FAILED_FIRST_MS 1000
 #define FAILED_LIMIT_MS 60000
-#define FAILED_JITTER 0.25
 
 /* A clock that was set must not let it oversleep for long. */
 #define SLEEP_LIMIT_MS 60000
@@ -182,17 +181,6 @@ follow_setting(void)
 
 /* ---- workers ---- */
 
-static double
-failed_delay_ms(int failures)
-{
-	double		delay_ms = FAILED_FIRST_MS;
-
-	for (int i = 1; i < failures && delay_ms < FAILED_LIMIT_MS; i++)
-		delay_ms *= 2;
-	delay_ms *= 1 - FAILED_JITTER + 2 * FAILED_JITTER * pg_prng_double(&pg_global_prng_state);
-	return Min(delay_ms, FAILED_LIMIT_MS);
-}
-
 /* Has the worker of a database ended, or never begun? An earlier launcher may have started it: then there is no handle. */
 static bool
 has_stopped(int place)
@@ -220,7 +208,7 @@ reap(int place, TimestampTz now)
 	{
 		database->failures++;
 		database->woken = true;
-		own[place].not_before = TimestampTzPlusMilliseconds(now, (int64) failed_delay_ms(database->failures));
+		own[place].not_before = TimestampTzPlusMilliseconds(now, (int64) backoff_delay(FAILED_FIRST_MS, FAILED_LIMIT_MS, database->failures));
 	}
 	else
 		database->failures = 0;
@@ -367,8 +355,15 @@ launcher_main(Datum arg)
 	shared_unlock();
 	before_shmem_exit(leave, (Datum) 0);
 
+	/* a reload before the handler was there is lost */
+	ConfigReloadPending = true;
 	for (;;)
 	{
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
 		MemoryContextSwitchTo(round);
 		follow_setting();
 
@@ -378,11 +373,6 @@ launcher_main(Datum arg)
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, sleep_ms, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
-		if (ConfigReloadPending)
-		{
-			ConfigReloadPending = false;
-			ProcessConfigFile(PGC_SIGHUP);
-		}
 	}
 }
 

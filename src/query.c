@@ -8,13 +8,27 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
 
 #include "query.h"
 
 #define QUERY_ARG_LIMIT 32
 
+/* A kept plan is made anew after so many uses: tables grow, and statistics come late. */
+#define KEPT_PLAN_USES 200
+
 /* Rows up to which a nested loop is a good plan. */
 #define NESTED_LOOP_LIMIT 100
+
+typedef struct KeptPlan
+{
+	const char *sql;			/* key of the hash table */
+	SPIPlanPtr	plan;			/* NULL: could not be made so far */
+	int			uses;
+} KeptPlan;
+
+static HTAB *kept_plans = NULL; /* NULL: this process keeps none */
 
 QueryArg
 query_value(Oid type, Datum value)
@@ -50,27 +64,97 @@ query_text(const char *value)
 	};
 }
 
-static uint64
-execute(const char *sql, int nargs, const QueryArg *args, bool read_only)
+/* Arguments as SPI wants them. */
+typedef struct SpiArgs
 {
-	Oid			types[QUERY_ARG_LIMIT];
-	Datum		values[QUERY_ARG_LIMIT];
-	char		nulls[QUERY_ARG_LIMIT] = {0};
+	Oid			type[QUERY_ARG_LIMIT];
+	Datum		value[QUERY_ARG_LIMIT];
+	char		null[QUERY_ARG_LIMIT];
+} SpiArgs;
 
+static void
+fill_args(SpiArgs *spi, int nargs, const QueryArg *args)
+{
 	Assert(nargs <= QUERY_ARG_LIMIT);
 	for (int i = 0; i < nargs; i++)
 	{
-		types[i] = args[i].type;
-		values[i] = args[i].value;
-		nulls[i] = args[i].isnull ? 'n' : ' ';
+		spi->type[i] = args[i].type;
+		spi->value[i] = args[i].value;
+		spi->null[i] = args[i].isnull ? 'n' : ' ';
 	}
+}
 
-	int			result = SPI_execute_with_args(sql, nargs, types, values, nulls, read_only, 0);
-
+static uint64
+rows_of(int result)
+{
 	if (result < 0)
 		elog(ERROR, "could not run a statement: %s", SPI_result_code_string(result));
 	return SPI_processed;
 }
+
+static uint64
+execute(const char *sql, int nargs, const QueryArg *args, bool read_only)
+{
+	SpiArgs		spi;
+
+	fill_args(&spi, nargs, args);
+	return rows_of(SPI_execute_with_args(sql, nargs, spi.type, spi.value, spi.null, read_only, 0));
+}
+
+/* ---- kept plans ---- */
+
+void
+query_keep_plans(void)
+{
+	HASHCTL		control = {.keysize = sizeof(const char *), .entrysize = sizeof(KeptPlan), .hcxt = TopMemoryContext};
+
+	kept_plans = hash_create("smartspace_cobot plans", 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+void
+query_forget_old_plans(void)
+{
+	HASH_SEQ_STATUS scan;
+	KeptPlan   *kept;
+
+	if (kept_plans == NULL)
+		return;
+	hash_seq_init(&scan, kept_plans);
+	while ((kept = hash_seq_search(&scan)) != NULL)
+	{
+		if (kept->uses < KEPT_PLAN_USES)
+			continue;
+		SPI_freeplan(kept->plan);
+		(void) hash_search(kept_plans, &kept->sql, HASH_REMOVE, NULL);
+	}
+}
+
+uint64
+query_run_kept(const char *sql, int nargs, const QueryArg *args)
+{
+	SpiArgs		spi;
+	KeptPlan   *kept;
+	bool		found;
+
+	if (kept_plans == NULL)
+		return execute(sql, nargs, args, false);
+	fill_args(&spi, nargs, args);
+	kept = hash_search(kept_plans, &sql, HASH_ENTER, &found);
+	if (!found)
+		*kept = (KeptPlan) {.sql = sql};
+	if (kept->plan == NULL)
+	{
+		SPIPlanPtr	plan = SPI_prepare(sql, nargs, spi.type);
+
+		if (plan == NULL || SPI_keepplan(plan) != 0)
+			elog(ERROR, "could not prepare a statement: %s", SPI_result_code_string(SPI_result));
+		kept->plan = plan;
+	}
+	kept->uses++;
+	return rows_of(SPI_execute_plan(kept->plan, spi.value, spi.null, false, 0));
+}
+
+/* ---- statements that run once in a while ---- */
 
 uint64
 query_run(const char *sql, int nargs, const QueryArg *args)

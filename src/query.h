@@ -25,6 +25,18 @@ extern QueryArg query_value(Oid type, Datum value);
 extern uint64 query_run(const char *sql, int nargs, const QueryArg *args);
 
 /*
+ * The same for a statement about few rows that the worker runs again and again: there its
+ * plan is kept. The text has to be a constant, because its address is the key.
+ */
+extern uint64 query_run_kept(const char *sql, int nargs, const QueryArg *args);
+
+/* From now on this process keeps plans. */
+extern void query_keep_plans(void);
+
+/* So that no plan outlives what it was made for, such as a table that was empty. Not while a statement runs. */
+extern void query_forget_old_plans(void);
+
+/*
  * The same for a statement about so many rows that this transaction has made:
  * statistics know nothing of them, and a nested loop over many would take forever.
  */

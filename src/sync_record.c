@@ -6,8 +6,6 @@
  */
 #include "postgres.h"
 
-#include <math.h>
-
 #include "catalog/pg_type.h"
 #include "common/pg_prng.h"
 #include "funcapi.h"
@@ -15,12 +13,12 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
+#include "backoff.h"
 #include "query.h"
 #include "smartspace_cobot.h"
 #include "sync.h"
 
 #define BACKOFF_FIRST_S 60.0
-#define BACKOFF_JITTER 0.25
 
 /* Of the interval: so far apart come those in the end that began together. */
 #define SPREAD 0.15
@@ -116,7 +114,7 @@ count_changes(SyncRun *run, const SyncPlan *plan)
 void
 sync_take_id(SyncRun *run)
 {
-	query_run("SELECT pg_catalog.nextval('smartspace.cobot_sync_run_id_seq')", 0, NULL);
+	query_run_kept("SELECT pg_catalog.nextval('smartspace.cobot_sync_run_id_seq')", 0, NULL);
 	run->id = query_result_int64(0, 1);
 }
 
@@ -127,9 +125,9 @@ sync_must_wait(SyncRun *run)
 {
 	QueryArg	arg = query_int64(run->integration.id);
 
-	query_run("SELECT pg_catalog.ceil(EXTRACT(epoch FROM pg_catalog.max(r.not_before) - pg_catalog.clock_timestamp()))::bigint"
-			  " FROM smartspace.cobot_sync_run r"
-			  " WHERE r.integration_id = $1 AND r.kind <> 'member' AND r.not_before > pg_catalog.clock_timestamp()", 1, &arg);
+	query_run_kept("SELECT pg_catalog.ceil(EXTRACT(epoch FROM pg_catalog.max(r.not_before) - pg_catalog.clock_timestamp()))::bigint"
+				   " FROM smartspace.cobot_sync_run r"
+				   " WHERE r.integration_id = $1 AND r.kind <> 'member' AND r.not_before > pg_catalog.clock_timestamp()", 1, &arg);
 
 	int64		wait_s = query_result_int64(0, 1);
 
@@ -164,18 +162,11 @@ is_failure(const SyncRun *run)
 static double
 next_delay_s(const SyncRun *run, const SyncPlan *plan, double interval_s, int failures)
 {
-	double		chance = pg_prng_double(&pg_global_prng_state);
-
 	if (failures > 0)
-	{
-		double		delay_s = Min(BACKOFF_FIRST_S * pow(2, Min(failures - 1, 20)), interval_s);
-
-		delay_s *= 1 - BACKOFF_JITTER + 2 * BACKOFF_JITTER * chance;
-		return Max(Min(delay_s, interval_s), run->retry_after_s);
-	}
+		return Max(backoff_delay(BACKOFF_FIRST_S, interval_s, failures), run->retry_after_s);
 	if (plan->waiting > 0 && run->removals_held == 0)
 		return Min(CONTINUE_AFTER_S, interval_s);
-	return interval_s * (1 - SPREAD * chance);
+	return interval_s * (1 - SPREAD * pg_prng_double(&pg_global_prng_state));
 }
 
 /* Failures in a row, with this run; *interval_s is how often the integration is due. */
@@ -184,9 +175,9 @@ failures_so_far(const SyncRun *run, double *interval_s)
 {
 	QueryArg	arg = query_int64(run->integration.id);
 
-	query_run("SELECT EXTRACT(epoch FROM i.sync_interval)::bigint, COALESCE((SELECT r.failures FROM smartspace.cobot_sync_run r"
-			  "  WHERE r.integration_id = i.id AND r.kind <> 'member' AND r.result <> 'skipped_locked'"
-			  "  ORDER BY r.id DESC LIMIT 1), 0) FROM smartspace.cobot_integration i WHERE i.id = $1", 1, &arg);
+	query_run_kept("SELECT EXTRACT(epoch FROM i.sync_interval)::bigint, COALESCE((SELECT r.failures FROM smartspace.cobot_sync_run r"
+				   "  WHERE r.integration_id = i.id AND r.kind <> 'member' AND r.result <> 'skipped_locked'"
+				   "  ORDER BY r.id DESC LIMIT 1), 0) FROM smartspace.cobot_integration i WHERE i.id = $1", 1, &arg);
 	*interval_s = (double) query_result_int64(0, 1);
 	return is_failure(run) ? (int) query_result_int64(0, 2) + 1 : 0;
 }
@@ -299,13 +290,13 @@ purge_old_runs(const SyncRun *run)
 {
 	QueryArg	args[] = {query_int64(run->integration.id), query_int64(smartspace_run_retention_days)};
 
-	query_run("DELETE FROM smartspace.cobot_sync_run r WHERE r.id IN (SELECT o.id FROM smartspace.cobot_sync_run o"
-			  "  WHERE o.integration_id = $1 ORDER BY o.id LIMIT " PURGED_RUNS ")"
-			  " AND r.finished_at < pg_catalog.now() - $2 * '1 day'::interval"
-			  " AND NOT EXISTS (SELECT FROM smartspace.cobot_sync_change c WHERE c.run_id = r.id AND c.verdict IN ('held', 'released'))"
-			  " AND r.id IS DISTINCT FROM (SELECT pg_catalog.max(g.id) FROM smartspace.cobot_sync_run g WHERE g.integration_id = $1"
-			  "  AND g.kind <> 'member' AND g.result IN ('ok', 'ok_with_problems'))",
-			  lengthof(args), args);
+	query_run_kept("DELETE FROM smartspace.cobot_sync_run r WHERE r.id IN (SELECT o.id FROM smartspace.cobot_sync_run o"
+				   "  WHERE o.integration_id = $1 ORDER BY o.id LIMIT " PURGED_RUNS ")"
+				   " AND r.finished_at < pg_catalog.now() - $2 * '1 day'::interval"
+				   " AND NOT EXISTS (SELECT FROM smartspace.cobot_sync_change c WHERE c.run_id = r.id AND c.verdict IN ('held', 'released'))"
+				   " AND r.id IS DISTINCT FROM (SELECT pg_catalog.max(g.id) FROM smartspace.cobot_sync_run g WHERE g.integration_id = $1"
+				   "  AND g.kind <> 'member' AND g.result IN ('ok', 'ok_with_problems'))",
+				   lengthof(args), args);
 }
 
 static Datum
@@ -338,13 +329,13 @@ record_run(SyncRun *run, const SyncPlan *plan)
 		scheduled ? moment_in(next_delay_s(run, plan, interval_s, failures)) : nothing
 	};
 
-	query_run("INSERT INTO smartspace.cobot_sync_run (id, integration_id, result, reason, message,"
-			  " members_seen, members_added, members_changed, members_removed,"
-			  " grants_given, grants_changed, grants_taken, problems, requests, bytes,"
-			  " fetch_ms, apply_ms, started_at, finished_at, run_by, kind, members_changed_plan, removals_held,"
-			  " plans_seen, fields_seen, releases, failures, not_before, next_at)"
-			  " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,"
-			  " $21, $22, $23, $24, $25, $26, $27, $28, $29) RETURNING *", lengthof(args), args);
+	query_run_kept("INSERT INTO smartspace.cobot_sync_run (id, integration_id, result, reason, message,"
+				   " members_seen, members_added, members_changed, members_removed,"
+				   " grants_given, grants_changed, grants_taken, problems, requests, bytes,"
+				   " fetch_ms, apply_ms, started_at, finished_at, run_by, kind, members_changed_plan, removals_held,"
+				   " plans_seen, fields_seen, releases, failures, not_before, next_at)"
+				   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,"
+				   " $21, $22, $23, $24, $25, $26, $27, $28, $29) RETURNING *", lengthof(args), args);
 	return PointerGetDatum(SPI_returntuple(SPI_tuptable->vals[0], SPI_tuptable->tupdesc));
 }
 
@@ -354,8 +345,8 @@ sync_record(SyncRun *run, SyncPlan *plan, bool made_plan)
 	QueryArg	arg = query_int64(run->integration.id);
 
 	/* whether it is stale, and how check-ins go, is for those to say who look at it without a run */
-	query_run("SELECT pg_catalog.count(*) FROM smartspace.cobot_problem p"
-			  " WHERE p.integration_id = $1 AND p.severity = 'problem' AND p.problem NOT IN ('stale', 'checkin_failed', 'checkin_unknown')", 1, &arg);
+	query_run_kept("SELECT pg_catalog.count(*) FROM smartspace.cobot_problem p"
+				   " WHERE p.integration_id = $1 AND p.severity = 'problem' AND p.problem NOT IN ('stale', 'checkin_failed', 'checkin_unknown')", 1, &arg);
 	run->problems = query_result_int64(0, 1);
 	count_changes(run, plan);
 	if (run->result == NULL && plan->waiting > 0)

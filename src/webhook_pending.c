@@ -86,11 +86,11 @@ webhook_tidy(int64 integration)
 {
 	QueryArg	arg = query_int64(integration);
 
-	query_run("DELETE FROM smartspace.cobot_webhook_hint h WHERE h.integration_id = $1 AND h.received_at <"
-			  " (SELECT r.started_at FROM smartspace.cobot_whole_run r WHERE r.integration_id = $1 AND r.good"
-			  "  ORDER BY r.id DESC LIMIT 1)", 1, &arg);
-	query_run("DELETE FROM smartspace.cobot_webhook_fetch f WHERE f.integration_id = $1"
-			  " AND f.started_at < pg_catalog.clock_timestamp() - interval '2 minutes'", 1, &arg);
+	query_run_kept("DELETE FROM smartspace.cobot_webhook_hint h WHERE h.integration_id = $1 AND h.received_at <"
+				   " (SELECT r.started_at FROM smartspace.cobot_whole_run r WHERE r.integration_id = $1 AND r.good"
+				   "  ORDER BY r.id DESC LIMIT 1)", 1, &arg);
+	query_run_kept("DELETE FROM smartspace.cobot_webhook_fetch f WHERE f.integration_id = $1"
+				   " AND f.started_at < pg_catalog.clock_timestamp() - interval '2 minutes'", 1, &arg);
 }
 
 /* The first that is due; false: none is. */
@@ -112,7 +112,7 @@ choose(const Pending *pending, PendingMember *member)
 static int
 integrations_with_hints(int64 **ids)
 {
-	int			count = (int) query_run("SELECT DISTINCT h.integration_id FROM smartspace.cobot_webhook_hint h", 0, NULL);
+	int			count = (int) query_run_kept("SELECT DISTINCT h.integration_id FROM smartspace.cobot_webhook_hint h", 0, NULL);
 
 	*ids = palloc(sizeof(int64) * Max(count, 1));
 	for (int i = 0; i < count; i++)

@@ -34,6 +34,7 @@
 #include "http.h"
 #include "job.h"
 #include "launcher.h"
+#include "query.h"
 #include "shared.h"
 #include "smartspace_cobot.h"
 #include "sync_job.h"
@@ -262,6 +263,7 @@ set_up(void)
 	SetConfigOption("smartspace_cobot.max_connections", psprintf("%d", smartspace_worker_connections),
 					PGC_SUSET, PGC_S_OVERRIDE);
 	pgstat_report_appname("smartspace_cobot");
+	query_keep_plans();
 }
 
 /* What comes first: what an earlier worker left behind, and what this one was called for. */

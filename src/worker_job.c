@@ -9,6 +9,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "backoff.h"
 #include "checkin.h"
 #include "http.h"
 #include "job.h"
@@ -110,17 +111,6 @@ say_what_failed(void *job)
 	errcontext("%s of integration %lld", ((Job *) job)->doing, (long long) ((Job *) job)->integration);
 }
 
-static void
-rest_after_errors(void)
-{
-	long		rest_ms = REST_FIRST_MS;
-
-	for (int i = ERRORS_IN_A_ROW; i < errors_in_a_row && rest_ms < REST_LIMIT_MS; i++)
-		rest_ms *= 2;
-	if (errors_in_a_row >= ERRORS_IN_A_ROW)
-		rest_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), rest_ms);
-}
-
 /* One step, and its calls on their way. False: the job is over. */
 static bool
 make_step(Job *job)
@@ -157,7 +147,9 @@ make_step(Job *job)
 	errors_in_a_row = error ? errors_in_a_row + 1 : 0;
 	if (error)
 	{
-		rest_after_errors();
+		if (errors_in_a_row >= ERRORS_IN_A_ROW)
+			rest_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+													 (int64) backoff_delay(REST_FIRST_MS, REST_LIMIT_MS, errors_in_a_row - ERRORS_IN_A_ROW + 1));
 		cobot_abandon(job->calls, job->call_count);
 		tell_failed(job, error);
 		MemoryContextSwitchTo(round_context);

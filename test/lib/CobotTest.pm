@@ -274,14 +274,14 @@ SQL
 
 =head2 wait_until($condition, $what)
 
-Calls the condition until it is true, for at most half a minute; dies otherwise.
+Calls the condition until it is true, for at most a minute; dies otherwise.
 
 =cut
 
 sub wait_until
 {
 	my ($self, $condition, $what) = @_;
-	my $deadline = time + 30;
+	my $deadline = time + 60;
 
 	until ($condition->())
 	{

@@ -1,4 +1,4 @@
-# A session that waits for Cobot obeys at once: statement_timeout, cancel, terminate and
+# A session that waits for Cobot obeys at once (bars 1 and 2): statement_timeout, cancel, terminate and
 # fast shutdown, and it holds up no DROP DATABASE of others. Afterwards nothing is left
 # behind, and the same session can synchronise.
 #

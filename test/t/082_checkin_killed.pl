@@ -148,7 +148,8 @@ sub wait_for
 
 		my $watch = session("DO \$\$ BEGIN LOOP EXIT WHEN EXISTS (SELECT FROM smartspace.cobot_checkin WHERE $condition AND membership_id IN ($ids)) OR clock_timestamp() > now() + interval '1.5 seconds'; PERFORM pg_sleep(0.001); END LOOP;"
 			  . " RAISE WARNING 'now'; @{[ $hold // '' ]} END \$\$");
-		$watch->{run}->pump until $watch->{err} =~ /now|FATAL|error/ || time > $deadline + 1;
+		# the server may be gone, and psql with it
+		until ($watch->{err} =~ /now|FATAL|error/ || time > $deadline + 1) { eval { $watch->{run}->pump; 1 } or last; }
 		sleep rand 0.3 if $hold;    # whatever Cobot answers is there
 		return $watch;
 	}

@@ -1,4 +1,4 @@
-# Dump and restore into a new cluster sends nothing and loses nothing; nor does any other copy,
+# Dump and restore into a new cluster sends nothing and loses nothing (bar 9); nor does any other copy,
 # with check-ins that are queued and such of which nobody knows what became of them. Once armed
 # on purpose, a copy does not send what the original may have sent. Every copy here has a worker
 # that would like to.

@@ -1,4 +1,4 @@
-# No role but the owner can read the token, no log contains one, and a user's trigger never runs
+# No role but the owner can read the token, no log contains one (bar 10), and a user's trigger never runs
 # as a superuser: who may create triggers on tables that the worker writes gets no rights by that.
 use strict;
 use warnings;
