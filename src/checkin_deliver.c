@@ -506,9 +506,9 @@ checkin_job_next(void)
 	QueryArg	args[] = {checkin_resting_rows(), checkin_resting_integrations()};
 
 	query_run_kept("SELECT c.integration_id FROM smartspace.cobot_checkin c"
-			  " WHERE c.state IN ('queued', 'sending') AND c.next_attempt_at <= pg_catalog.now()"
-			  "  AND c.id <> ALL ($1) AND c.integration_id <> ALL ($2)"
-			  " GROUP BY 1 ORDER BY pg_catalog.min(c.next_attempt_at)", lengthof(args), args);
+				   " WHERE c.state IN ('queued', 'sending') AND c.next_attempt_at <= pg_catalog.now()"
+				   "  AND c.id <> ALL ($1) AND c.integration_id <> ALL ($2)"
+				   " GROUP BY 1 ORDER BY pg_catalog.min(c.next_attempt_at)", lengthof(args), args);
 	for (uint64 i = 0; i < SPI_processed && job == NULL; i++)
 	{
 		int64		integration = query_result_int64(i, 1);
@@ -528,6 +528,6 @@ checkin_next_due(void)
 	QueryArg	args[] = {checkin_resting_rows(), checkin_resting_integrations()};
 
 	query_run_kept("SELECT pg_catalog.min(c.next_attempt_at) FROM smartspace.cobot_checkin c"
-			  " WHERE c.state IN ('queued', 'sending') AND c.id <> ALL ($1) AND c.integration_id <> ALL ($2)", lengthof(args), args);
+				   " WHERE c.state IN ('queued', 'sending') AND c.id <> ALL ($1) AND c.integration_id <> ALL ($2)", lengthof(args), args);
 	return Max(soon, query_result_is_null(0, 1) ? checkin_rest_ends() : Min(query_result_int64(0, 1), checkin_rest_ends()));
 }

@@ -67,11 +67,11 @@ take_up(Datum ids, void *arg pg_attribute_unused())
 
 	/* whoever sent it is gone, and may have been at it until just now */
 	query_run_kept("UPDATE smartspace.cobot_checkin c SET attempts = c.attempts + 1,"
-			  " lost_at = CASE WHEN c.state = 'sending' AND c.lost_at IS NULL THEN pg_catalog.clock_timestamp() ELSE c.lost_at END,"
-			  " reason = CASE WHEN c.state = 'sending' AND c.reason IS NULL THEN 'no_answer' ELSE c.reason END,"
-			  " next_attempt_at = pg_catalog.now() + LEAST(interval '5 minutes',"
-			  "  interval '5 seconds' * pg_catalog.power(2, LEAST(c.attempts + 1, 10)))"
-			  " WHERE c.id = ANY ($1)", lengthof(args), args);
+				   " lost_at = CASE WHEN c.state = 'sending' AND c.lost_at IS NULL THEN pg_catalog.clock_timestamp() ELSE c.lost_at END,"
+				   " reason = CASE WHEN c.state = 'sending' AND c.reason IS NULL THEN 'no_answer' ELSE c.reason END,"
+				   " next_attempt_at = pg_catalog.now() + LEAST(interval '5 minutes',"
+				   "  interval '5 seconds' * pg_catalog.power(2, LEAST(c.attempts + 1, 10)))"
+				   " WHERE c.id = ANY ($1)", lengthof(args), args);
 }
 
 Datum
@@ -81,9 +81,9 @@ checkin_rows_claim(int64 integration, MemoryContext context)
 	Datum		ids;
 
 	query_run_kept("WITH due AS MATERIALIZED (SELECT c.id FROM smartspace.cobot_checkin c"
-			  "  WHERE c.integration_id = $1 AND c.state IN ('queued', 'sending') AND c.next_attempt_at <= pg_catalog.now()"
-			  "   AND c.id <> ALL ($2) ORDER BY c.next_attempt_at, c.id LIMIT " BATCH " FOR UPDATE SKIP LOCKED)"
-			  " SELECT pg_catalog.array_agg(d.id ORDER BY d.id) FROM due d", lengthof(args), args);
+				   "  WHERE c.integration_id = $1 AND c.state IN ('queued', 'sending') AND c.next_attempt_at <= pg_catalog.now()"
+				   "   AND c.id <> ALL ($2) ORDER BY c.next_attempt_at, c.id LIMIT " BATCH " FOR UPDATE SKIP LOCKED)"
+				   " SELECT pg_catalog.array_agg(d.id ORDER BY d.id) FROM due d", lengthof(args), args);
 	ids = result_ids(CurrentMemoryContext);
 	if (ids == (Datum) 0)
 		return ids;
@@ -92,7 +92,7 @@ checkin_rows_claim(int64 integration, MemoryContext context)
 	QueryArg	taken[] = {query_value(INT8ARRAYOID, ids), checkin_resting_rows()};
 
 	query_run_kept("SELECT pg_catalog.array_agg(d.id ORDER BY d.id) FROM pg_catalog.unnest($1) d (id) WHERE d.id <> ALL ($2)",
-			  lengthof(taken), taken);
+				   lengthof(taken), taken);
 	return result_ids(context);
 }
 
@@ -102,18 +102,18 @@ end_late(Datum ids, void *unused pg_attribute_unused())
 	QueryArg	arg = query_value(INT8ARRAYOID, ids);
 
 	query_run_kept("UPDATE smartspace.cobot_checkin c SET state = v.state, reason = v.reason, settled_at = pg_catalog.now(),"
-			  "  next_attempt_at = NULL,"
-			  "  holds_until = CASE v.state WHEN 'failed' THEN pg_catalog.now() + v.checkin_pause_after_refusal END"
-			  " FROM (SELECT d.id, i.checkin_pause_after_refusal, CASE"
-			  "   WHEN d.state = 'queued' AND l.reason IS NOT NULL THEN 'stale'"
-			  "   WHEN d.attempts > " ATTEMPTS_LIMIT " THEN CASE d.state WHEN 'queued' THEN 'failed' ELSE 'unknown' END"
-			  "   WHEN d.state = 'sending' AND d.sent_at < pg_catalog.now() - " OUTCOME_LIMIT " THEN 'unknown' END AS state,"
-			  "  CASE WHEN d.state = 'queued' AND l.reason IS NOT NULL THEN l.reason"
-			  "   WHEN d.attempts > " ATTEMPTS_LIMIT " THEN 'gave_up' ELSE 'no_answer' END AS reason"
-			  "  FROM smartspace.cobot_checkin d JOIN smartspace.cobot_integration i ON i.id = d.integration_id"
-			  "   CROSS JOIN LATERAL (SELECT smartspace.cobot_too_late(d.entered_at, i.checkin_max_age, i.time_zone) AS reason) l"
-			  "  WHERE d.id = ANY ($1)) v"
-			  " WHERE c.id = v.id AND v.state IS NOT NULL", 1, &arg);
+				   "  next_attempt_at = NULL,"
+				   "  holds_until = CASE v.state WHEN 'failed' THEN pg_catalog.now() + v.checkin_pause_after_refusal END"
+				   " FROM (SELECT d.id, i.checkin_pause_after_refusal, CASE"
+				   "   WHEN d.state = 'queued' AND l.reason IS NOT NULL THEN 'stale'"
+				   "   WHEN d.attempts > " ATTEMPTS_LIMIT " THEN CASE d.state WHEN 'queued' THEN 'failed' ELSE 'unknown' END"
+				   "   WHEN d.state = 'sending' AND d.sent_at < pg_catalog.now() - " OUTCOME_LIMIT " THEN 'unknown' END AS state,"
+				   "  CASE WHEN d.state = 'queued' AND l.reason IS NOT NULL THEN l.reason"
+				   "   WHEN d.attempts > " ATTEMPTS_LIMIT " THEN 'gave_up' ELSE 'no_answer' END AS reason"
+				   "  FROM smartspace.cobot_checkin d JOIN smartspace.cobot_integration i ON i.id = d.integration_id"
+				   "   CROSS JOIN LATERAL (SELECT smartspace.cobot_too_late(d.entered_at, i.checkin_max_age, i.time_zone) AS reason) l"
+				   "  WHERE d.id = ANY ($1)) v"
+				   " WHERE c.id = v.id AND v.state IS NOT NULL", 1, &arg);
 }
 
 void
@@ -129,21 +129,21 @@ end_unwanted(Datum ids, void *unused pg_attribute_unused())
 
 	/* of the rows of one member the oldest stays, unless one was sent already */
 	query_run_kept("UPDATE smartspace.cobot_checkin c SET state = 'skipped', reason = v.reason, settled_at = pg_catalog.now(),"
-			  "  next_attempt_at = NULL,"
-			  "  holds_until = CASE v.reason WHEN 'dry_run' THEN smartspace.cobot_day_ends(pg_catalog.now(), v.time_zone) END,"
-			  "  message = CASE v.reason WHEN 'dry_run'"
-			  "   THEN 'would have been sent: POST /api/memberships/' || v.cobot_id || '/work_sessions' END"
-			  " FROM (SELECT d.id, i.time_zone, m.cobot_id, CASE WHEN EXISTS (SELECT FROM smartspace.cobot_checkin o"
-			  "    WHERE o.membership_id = d.membership_id AND o.id <> d.id AND o.holds_until > pg_catalog.now()"
-			  "     AND (o.state IN ('sending', 'done', 'already_in') OR (o.state = 'queued' AND o.id < d.id)"
-			  "      OR (o.state IN ('refused', 'failed') AND d.source <> 'call'))) THEN 'duplicate'"
-			  "   ELSE COALESCE(smartspace.cobot_not_active(m.departed_at, m.confirmed_at, m.starts_at, m.canceled_to, i.time_zone),"
-			  "    CASE WHEN d.source <> 'call' AND NOT i.auto_checkin THEN 'switched_off' END,"
-			  "    CASE WHEN i.checkin_dry_run THEN 'dry_run' END) END AS reason"
-			  "  FROM smartspace.cobot_checkin d JOIN smartspace.cobot_membership m ON m.id = d.membership_id"
-			  "   JOIN smartspace.cobot_integration i ON i.id = d.integration_id"
-			  "  WHERE d.id = ANY ($1) AND d.state = 'queued') v"
-			  " WHERE c.id = v.id AND v.reason IS NOT NULL", 1, &arg);
+				   "  next_attempt_at = NULL,"
+				   "  holds_until = CASE v.reason WHEN 'dry_run' THEN smartspace.cobot_day_ends(pg_catalog.now(), v.time_zone) END,"
+				   "  message = CASE v.reason WHEN 'dry_run'"
+				   "   THEN 'would have been sent: POST /api/memberships/' || v.cobot_id || '/work_sessions' END"
+				   " FROM (SELECT d.id, i.time_zone, m.cobot_id, CASE WHEN EXISTS (SELECT FROM smartspace.cobot_checkin o"
+				   "    WHERE o.membership_id = d.membership_id AND o.id <> d.id AND o.holds_until > pg_catalog.now()"
+				   "     AND (o.state IN ('sending', 'done', 'already_in') OR (o.state = 'queued' AND o.id < d.id)"
+				   "      OR (o.state IN ('refused', 'failed') AND d.source <> 'call'))) THEN 'duplicate'"
+				   "   ELSE COALESCE(smartspace.cobot_not_active(m.departed_at, m.confirmed_at, m.starts_at, m.canceled_to, i.time_zone),"
+				   "    CASE WHEN d.source <> 'call' AND NOT i.auto_checkin THEN 'switched_off' END,"
+				   "    CASE WHEN i.checkin_dry_run THEN 'dry_run' END) END AS reason"
+				   "  FROM smartspace.cobot_checkin d JOIN smartspace.cobot_membership m ON m.id = d.membership_id"
+				   "   JOIN smartspace.cobot_integration i ON i.id = d.integration_id"
+				   "  WHERE d.id = ANY ($1) AND d.state = 'queued') v"
+				   " WHERE c.id = v.id AND v.reason IS NOT NULL", 1, &arg);
 }
 
 void
@@ -158,8 +158,8 @@ checkin_rows_load(Datum ids, MemoryContext context, int *count)
 	QueryArg	args[] = {query_value(INT8ARRAYOID, ids), checkin_resting_rows()};
 
 	query_run_kept("SELECT c.id, m.cobot_id, c.state = 'sending', c.reason, c.message, c.sent_at, c.posts, c.lost_at"
-			  " FROM smartspace.cobot_checkin c JOIN smartspace.cobot_membership m ON m.id = c.membership_id"
-			  " WHERE c.id = ANY ($1) AND c.state IN ('queued', 'sending') AND c.id <> ALL ($2) ORDER BY c.id", lengthof(args), args);
+				   " FROM smartspace.cobot_checkin c JOIN smartspace.cobot_membership m ON m.id = c.membership_id"
+				   " WHERE c.id = ANY ($1) AND c.state IN ('queued', 'sending') AND c.id <> ALL ($2) ORDER BY c.id", lengthof(args), args);
 	*count = (int) SPI_processed;
 
 	MemoryContext old = MemoryContextSwitchTo(context);
@@ -183,10 +183,10 @@ cannot_ask(Datum ids, void *reason)
 
 	/* nothing tells when a copy becomes the original, so there it is not looked for */
 	query_run_kept("UPDATE smartspace.cobot_checkin c SET attempts = c.attempts - 1,"
-			  " reason = CASE c.state WHEN 'queued' THEN $2 ELSE c.reason END,"
-			  " next_attempt_at = CASE $2 WHEN 'foreign_database'"
-			  "  THEN GREATEST(c.holds_until, pg_catalog.now() + interval '1 minute') ELSE pg_catalog.now() + interval '30 seconds' END"
-			  " WHERE c.id = ANY ($1) AND c.state IN ('queued', 'sending')", lengthof(args), args);
+				   " reason = CASE c.state WHEN 'queued' THEN $2 ELSE c.reason END,"
+				   " next_attempt_at = CASE $2 WHEN 'foreign_database'"
+				   "  THEN GREATEST(c.holds_until, pg_catalog.now() + interval '1 minute') ELSE pg_catalog.now() + interval '30 seconds' END"
+				   " WHERE c.id = ANY ($1) AND c.state IN ('queued', 'sending')", lengthof(args), args);
 }
 
 void
@@ -233,17 +233,17 @@ mark(Datum ids, void *arg)
 	QueryArg	args[] = {query_value(INT8ARRAYOID, ids), settle_time()};
 
 	query_run_kept("WITH marked AS (UPDATE smartspace.cobot_checkin c SET state = 'sending', reason = NULL, message = NULL, posts = c.posts + 1,"
-			  "  lost_at = NULL, sent_at = pg_catalog.clock_timestamp(), holds_until = pg_catalog.clock_timestamp() + " OUTCOME_LIMIT ","
-			  "  next_attempt_at = pg_catalog.clock_timestamp() + $2 * interval '1 millisecond'"
-			  " FROM smartspace.cobot_membership m JOIN smartspace.cobot_integration i ON i.id = m.integration_id"
-			  " WHERE c.id = ANY ($1) AND c.state = 'queued' AND m.id = c.membership_id"
-			  "  AND smartspace.cobot_too_late(c.entered_at, i.checkin_max_age, i.time_zone) IS NULL"
-			  "  AND smartspace.cobot_not_active(m.departed_at, m.confirmed_at, m.starts_at, m.canceled_to, i.time_zone) IS NULL"
-			  "  AND (c.source = 'call' OR i.auto_checkin) AND NOT i.checkin_dry_run"
-			  " RETURNING c.id, c.sent_at"
-			  "), left_over AS (UPDATE smartspace.cobot_checkin c SET next_attempt_at = pg_catalog.now()"
-			  "  WHERE c.id = ANY ($1) AND c.state = 'queued' AND NOT EXISTS (SELECT FROM marked k WHERE k.id = c.id))"
-			  " SELECT k.id, k.sent_at FROM marked k", lengthof(args), args);
+				   "  lost_at = NULL, sent_at = pg_catalog.clock_timestamp(), holds_until = pg_catalog.clock_timestamp() + " OUTCOME_LIMIT ","
+				   "  next_attempt_at = pg_catalog.clock_timestamp() + $2 * interval '1 millisecond'"
+				   " FROM smartspace.cobot_membership m JOIN smartspace.cobot_integration i ON i.id = m.integration_id"
+				   " WHERE c.id = ANY ($1) AND c.state = 'queued' AND m.id = c.membership_id"
+				   "  AND smartspace.cobot_too_late(c.entered_at, i.checkin_max_age, i.time_zone) IS NULL"
+				   "  AND smartspace.cobot_not_active(m.departed_at, m.confirmed_at, m.starts_at, m.canceled_to, i.time_zone) IS NULL"
+				   "  AND (c.source = 'call' OR i.auto_checkin) AND NOT i.checkin_dry_run"
+				   " RETURNING c.id, c.sent_at"
+				   "), left_over AS (UPDATE smartspace.cobot_checkin c SET next_attempt_at = pg_catalog.now()"
+				   "  WHERE c.id = ANY ($1) AND c.state = 'queued' AND NOT EXISTS (SELECT FROM marked k WHERE k.id = c.id))"
+				   " SELECT k.id, k.sent_at FROM marked k", lengthof(args), args);
 
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{

@@ -114,18 +114,18 @@ must_wait(int64 integration)
 	QueryArg	args[] = {query_int64(slack_s), query_int64(integration)};
 
 	query_run_kept("UPDATE smartspace.cobot_sync_task t SET due_at = u.until, requested_at = CASE WHEN w.is_requested THEN t.requested_at END"
-			  " FROM (SELECT k.requested_at IS NOT NULL AND (last.id IS NULL OR k.requested_at >= last.started_at) AS is_requested,"
-			  "   LEAST(last.next_at, last.finished_at + i.sync_interval) AS due,"
-			  "   (SELECT pg_catalog.max(r.not_before) FROM smartspace.cobot_sync_run r"
-			  "    WHERE r.integration_id = $2 AND r.kind <> 'member' AND r.not_before > pg_catalog.clock_timestamp()) AS not_before,"
-			  "   " NOW_AND_SLACK " AS now_and_slack"
-			  "   FROM smartspace.cobot_sync_task k JOIN smartspace.cobot_integration i ON i.id = k.integration_id"
-			  "    LEFT JOIN LATERAL (SELECT r.* FROM smartspace.cobot_sync_run r WHERE r.integration_id = $2 AND r.next_at IS NOT NULL"
-			  "     ORDER BY r.id DESC LIMIT 1) last ON true"
-			  "   WHERE k.integration_id = $2) w"
-			  "  CROSS JOIN LATERAL (SELECT CASE WHEN w.not_before IS NOT NULL OR (NOT w.is_requested AND w.due > w.now_and_slack)"
-			  "   THEN GREATEST(w.not_before, CASE WHEN NOT w.is_requested THEN w.due END, w.now_and_slack + interval '1 second') END) u (until)"
-			  " WHERE t.integration_id = $2 AND u.until IS NOT NULL", lengthof(args), args);
+				   " FROM (SELECT k.requested_at IS NOT NULL AND (last.id IS NULL OR k.requested_at >= last.started_at) AS is_requested,"
+				   "   LEAST(last.next_at, last.finished_at + i.sync_interval) AS due,"
+				   "   (SELECT pg_catalog.max(r.not_before) FROM smartspace.cobot_sync_run r"
+				   "    WHERE r.integration_id = $2 AND r.kind <> 'member' AND r.not_before > pg_catalog.clock_timestamp()) AS not_before,"
+				   "   " NOW_AND_SLACK " AS now_and_slack"
+				   "   FROM smartspace.cobot_sync_task k JOIN smartspace.cobot_integration i ON i.id = k.integration_id"
+				   "    LEFT JOIN LATERAL (SELECT r.* FROM smartspace.cobot_sync_run r WHERE r.integration_id = $2 AND r.next_at IS NOT NULL"
+				   "     ORDER BY r.id DESC LIMIT 1) last ON true"
+				   "   WHERE k.integration_id = $2) w"
+				   "  CROSS JOIN LATERAL (SELECT CASE WHEN w.not_before IS NOT NULL OR (NOT w.is_requested AND w.due > w.now_and_slack)"
+				   "   THEN GREATEST(w.not_before, CASE WHEN NOT w.is_requested THEN w.due END, w.now_and_slack + interval '1 second') END) u (until)"
+				   " WHERE t.integration_id = $2 AND u.until IS NOT NULL", lengthof(args), args);
 	return SPI_processed > 0;
 }
 
@@ -135,9 +135,9 @@ claim(int64 integration)
 	QueryArg	arg = query_int64(integration);
 
 	query_run_kept("UPDATE smartspace.cobot_sync_task t SET claimed_at = pg_catalog.clock_timestamp(), attempts = t.attempts + 1,"
-			  " due_at = pg_catalog.clock_timestamp() + LEAST(i.sync_interval,"
-			  "  interval '1 minute' * pg_catalog.power(2, LEAST(t.attempts, 10)))"
-			  " FROM smartspace.cobot_integration i WHERE i.id = t.integration_id AND t.integration_id = $1", 1, &arg);
+				   " due_at = pg_catalog.clock_timestamp() + LEAST(i.sync_interval,"
+				   "  interval '1 minute' * pg_catalog.power(2, LEAST(t.attempts, 10)))"
+				   " FROM smartspace.cobot_integration i WHERE i.id = t.integration_id AND t.integration_id = $1", 1, &arg);
 }
 
 /* Whose rate limits count, in the current context. */
@@ -189,10 +189,10 @@ load_etags(SyncQuestions *questions, const Integration *integration)
 	uint64		count;
 
 	count = query_run_kept("SELECT e.kind, e.etag FROM smartspace.cobot_sync_task t,"
-					  " pg_catalog.unnest(t.etags) WITH ORDINALITY e (etag, kind) WHERE t.integration_id = $1"
-					  " AND t.etags_individual = $2 AND t.etags_run = (SELECT pg_catalog.max(r.id) FROM smartspace.cobot_sync_run r"
-					  "  WHERE r.integration_id = $1) AND NOT EXISTS (SELECT FROM smartspace.cobot_sync_change c"
-					  "  WHERE c.integration_id = $1 AND c.verdict IN ('held', 'released'))", lengthof(args), args);
+						   " pg_catalog.unnest(t.etags) WITH ORDINALITY e (etag, kind) WHERE t.integration_id = $1"
+						   " AND t.etags_individual = $2 AND t.etags_run = (SELECT pg_catalog.max(r.id) FROM smartspace.cobot_sync_run r"
+						   "  WHERE r.integration_id = $1) AND NOT EXISTS (SELECT FROM smartspace.cobot_sync_change c"
+						   "  WHERE c.integration_id = $1 AND c.verdict IN ('held', 'released'))", lengthof(args), args);
 	for (uint64 i = 0; i < count; i++)
 	{
 		int64		kind = query_result_int64(i, 1) - 1;
@@ -265,12 +265,12 @@ settle_task(const Job *job, const SyncJob *own, const SyncRun *run)
 	};
 
 	query_run_kept("UPDATE smartspace.cobot_sync_task t SET attempts = 0, last_error = NULL,"
-			  " etags = $3, etags_run = $4, etags_individual = $5,"
-			  " requested_at = CASE WHEN t.requested_at > $2 THEN t.requested_at END,"
-			  " due_at = CASE WHEN t.requested_at > $2 THEN pg_catalog.clock_timestamp() ELSE"
-			  "  (SELECT r.next_at FROM smartspace.cobot_sync_run r WHERE r.integration_id = $1 AND r.next_at IS NOT NULL"
-			  "   ORDER BY r.id DESC LIMIT 1) END"
-			  " WHERE t.integration_id = $1", lengthof(args), args);
+				   " etags = $3, etags_run = $4, etags_individual = $5,"
+				   " requested_at = CASE WHEN t.requested_at > $2 THEN t.requested_at END,"
+				   " due_at = CASE WHEN t.requested_at > $2 THEN pg_catalog.clock_timestamp() ELSE"
+				   "  (SELECT r.next_at FROM smartspace.cobot_sync_run r WHERE r.integration_id = $1 AND r.next_at IS NOT NULL"
+				   "   ORDER BY r.id DESC LIMIT 1) END"
+				   " WHERE t.integration_id = $1", lengthof(args), args);
 }
 
 /* One attempt at the run, with what is known so far. */

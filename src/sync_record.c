@@ -126,8 +126,8 @@ sync_must_wait(SyncRun *run)
 	QueryArg	arg = query_int64(run->integration.id);
 
 	query_run_kept("SELECT pg_catalog.ceil(EXTRACT(epoch FROM pg_catalog.max(r.not_before) - pg_catalog.clock_timestamp()))::bigint"
-			  " FROM smartspace.cobot_sync_run r"
-			  " WHERE r.integration_id = $1 AND r.kind <> 'member' AND r.not_before > pg_catalog.clock_timestamp()", 1, &arg);
+				   " FROM smartspace.cobot_sync_run r"
+				   " WHERE r.integration_id = $1 AND r.kind <> 'member' AND r.not_before > pg_catalog.clock_timestamp()", 1, &arg);
 
 	int64		wait_s = query_result_int64(0, 1);
 
@@ -176,8 +176,8 @@ failures_so_far(const SyncRun *run, double *interval_s)
 	QueryArg	arg = query_int64(run->integration.id);
 
 	query_run_kept("SELECT EXTRACT(epoch FROM i.sync_interval)::bigint, COALESCE((SELECT r.failures FROM smartspace.cobot_sync_run r"
-			  "  WHERE r.integration_id = i.id AND r.kind <> 'member' AND r.result <> 'skipped_locked'"
-			  "  ORDER BY r.id DESC LIMIT 1), 0) FROM smartspace.cobot_integration i WHERE i.id = $1", 1, &arg);
+				   "  WHERE r.integration_id = i.id AND r.kind <> 'member' AND r.result <> 'skipped_locked'"
+				   "  ORDER BY r.id DESC LIMIT 1), 0) FROM smartspace.cobot_integration i WHERE i.id = $1", 1, &arg);
 	*interval_s = (double) query_result_int64(0, 1);
 	return is_failure(run) ? (int) query_result_int64(0, 2) + 1 : 0;
 }
@@ -291,12 +291,12 @@ purge_old_runs(const SyncRun *run)
 	QueryArg	args[] = {query_int64(run->integration.id), query_int64(smartspace_run_retention_days)};
 
 	query_run_kept("DELETE FROM smartspace.cobot_sync_run r WHERE r.id IN (SELECT o.id FROM smartspace.cobot_sync_run o"
-			  "  WHERE o.integration_id = $1 ORDER BY o.id LIMIT " PURGED_RUNS ")"
-			  " AND r.finished_at < pg_catalog.now() - $2 * '1 day'::interval"
-			  " AND NOT EXISTS (SELECT FROM smartspace.cobot_sync_change c WHERE c.run_id = r.id AND c.verdict IN ('held', 'released'))"
-			  " AND r.id IS DISTINCT FROM (SELECT pg_catalog.max(g.id) FROM smartspace.cobot_sync_run g WHERE g.integration_id = $1"
-			  "  AND g.kind <> 'member' AND g.result IN ('ok', 'ok_with_problems'))",
-			  lengthof(args), args);
+				   "  WHERE o.integration_id = $1 ORDER BY o.id LIMIT " PURGED_RUNS ")"
+				   " AND r.finished_at < pg_catalog.now() - $2 * '1 day'::interval"
+				   " AND NOT EXISTS (SELECT FROM smartspace.cobot_sync_change c WHERE c.run_id = r.id AND c.verdict IN ('held', 'released'))"
+				   " AND r.id IS DISTINCT FROM (SELECT pg_catalog.max(g.id) FROM smartspace.cobot_sync_run g WHERE g.integration_id = $1"
+				   "  AND g.kind <> 'member' AND g.result IN ('ok', 'ok_with_problems'))",
+				   lengthof(args), args);
 }
 
 static Datum
@@ -330,12 +330,12 @@ record_run(SyncRun *run, const SyncPlan *plan)
 	};
 
 	query_run_kept("INSERT INTO smartspace.cobot_sync_run (id, integration_id, result, reason, message,"
-			  " members_seen, members_added, members_changed, members_removed,"
-			  " grants_given, grants_changed, grants_taken, problems, requests, bytes,"
-			  " fetch_ms, apply_ms, started_at, finished_at, run_by, kind, members_changed_plan, removals_held,"
-			  " plans_seen, fields_seen, releases, failures, not_before, next_at)"
-			  " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,"
-			  " $21, $22, $23, $24, $25, $26, $27, $28, $29) RETURNING *", lengthof(args), args);
+				   " members_seen, members_added, members_changed, members_removed,"
+				   " grants_given, grants_changed, grants_taken, problems, requests, bytes,"
+				   " fetch_ms, apply_ms, started_at, finished_at, run_by, kind, members_changed_plan, removals_held,"
+				   " plans_seen, fields_seen, releases, failures, not_before, next_at)"
+				   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,"
+				   " $21, $22, $23, $24, $25, $26, $27, $28, $29) RETURNING *", lengthof(args), args);
 	return PointerGetDatum(SPI_returntuple(SPI_tuptable->vals[0], SPI_tuptable->tupdesc));
 }
 
@@ -346,7 +346,7 @@ sync_record(SyncRun *run, SyncPlan *plan, bool made_plan)
 
 	/* whether it is stale, and how check-ins go, is for those to say who look at it without a run */
 	query_run_kept("SELECT pg_catalog.count(*) FROM smartspace.cobot_problem p"
-			  " WHERE p.integration_id = $1 AND p.severity = 'problem' AND p.problem NOT IN ('stale', 'checkin_failed', 'checkin_unknown')", 1, &arg);
+				   " WHERE p.integration_id = $1 AND p.severity = 'problem' AND p.problem NOT IN ('stale', 'checkin_failed', 'checkin_unknown')", 1, &arg);
 	run->problems = query_result_int64(0, 1);
 	count_changes(run, plan);
 	if (run->result == NULL && plan->waiting > 0)

@@ -87,10 +87,10 @@ webhook_tidy(int64 integration)
 	QueryArg	arg = query_int64(integration);
 
 	query_run_kept("DELETE FROM smartspace.cobot_webhook_hint h WHERE h.integration_id = $1 AND h.received_at <"
-			  " (SELECT r.started_at FROM smartspace.cobot_whole_run r WHERE r.integration_id = $1 AND r.good"
-			  "  ORDER BY r.id DESC LIMIT 1)", 1, &arg);
+				   " (SELECT r.started_at FROM smartspace.cobot_whole_run r WHERE r.integration_id = $1 AND r.good"
+				   "  ORDER BY r.id DESC LIMIT 1)", 1, &arg);
 	query_run_kept("DELETE FROM smartspace.cobot_webhook_fetch f WHERE f.integration_id = $1"
-			  " AND f.started_at < pg_catalog.clock_timestamp() - interval '2 minutes'", 1, &arg);
+				   " AND f.started_at < pg_catalog.clock_timestamp() - interval '2 minutes'", 1, &arg);
 }
 
 /* The first that is due; false: none is. */
