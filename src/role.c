@@ -6,13 +6,13 @@
  *
  * Tables have row level security only while some role is limited to some integrations, and
  * the policies that cost something are for these roles alone. So nobody else is slower, the
- * owner's statements (the triggers behind the door) never see a policy, and there is none in
- * the install script, which pg_dump would write a second time: those that are made here come
- * with a dump, as the privileges do.
+ * owner's statements (the triggers behind the door) never see a policy. pg_dump leaves out the
+ * policies of extension members: a trigger on cobot_role, which is dumped, makes them again.
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -26,6 +26,7 @@
 
 PG_FUNCTION_INFO_V1(role_cobot_grant_role);
 PG_FUNCTION_INFO_V1(role_cobot_revoke_role);
+PG_FUNCTION_INFO_V1(role_follow_limits);
 
 static const char *const levels[] = {"look", "operate", "administer"};
 
@@ -74,9 +75,6 @@ take_all(Oid role)
 	for (int i = 0; i < (int) lengthof(kinds); i++)
 		query_run(psprintf("REVOKE ALL ON ALL %s IN SCHEMA smartspace FROM %s CASCADE", kinds[i], name), 0, NULL);
 	query_run(psprintf("REVOKE ALL ON SCHEMA smartspace FROM %s CASCADE", name), 0, NULL);
-	run_each("SELECT pg_catalog.format('DROP POLICY %I ON %s', p.polname, p.polrelid::pg_catalog.regclass)"
-			 " FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_class c ON c.oid = p.polrelid"
-			 " WHERE c.relnamespace = 'smartspace'::pg_catalog.regnamespace AND p.polroles = ARRAY[$1]", 1, &arg);
 	return query_run("DELETE FROM smartspace.cobot_role r WHERE r.role = $1", 1, &arg) > 0;
 }
 
@@ -96,6 +94,46 @@ switch_row_security(void)
 			 " WHERE p.row_filter IS NOT NULL ORDER BY p.name, s.place", 0, NULL);
 }
 
+/* Policies for those who are limited, and for nobody else. */
+static void
+follow_limits(void)
+{
+	run_each("SELECT pg_catalog.format('DROP POLICY %I ON %s', p.polname, p.polrelid::pg_catalog.regclass)"
+			 " FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_class c ON c.oid = p.polrelid"
+			 " WHERE c.relnamespace = 'smartspace'::pg_catalog.regnamespace AND NOT p.polpermissive AND NOT EXISTS"
+			 "  (SELECT FROM smartspace.cobot_role r WHERE r.integrations IS NOT NULL AND p.polroles = ARRAY[r.role::pg_catalog.oid])",
+			 0, NULL);
+	/* a policy for each command: who sees a row need not be one who may write it */
+	run_each("SELECT pg_catalog.format('CREATE POLICY %I ON smartspace.%I AS RESTRICTIVE FOR %s TO %I %s',"
+			 "  pg_catalog.lower(k.command) || '_' || pg_catalog.left(u.rolname, 48), p.name, k.command, u.rolname,"
+			 "  pg_catalog.format(k.clause, 'smartspace.' || pg_catalog.format(p.row_filter, k.writes)))"
+			 " FROM smartspace.cobot_role r JOIN pg_catalog.pg_roles u ON u.oid = r.role"
+			 "  CROSS JOIN smartspace.cobot_privilege p CROSS JOIN (VALUES ('SELECT', 'USING (%s)', 'false'), ('INSERT', 'WITH CHECK (%s)', 'true'),"
+			 "  ('UPDATE', 'USING (%1$s) WITH CHECK (%1$s)', 'true'), ('DELETE', 'USING (%s)', 'true')) k (command, clause, writes)"
+			 " WHERE r.integrations IS NOT NULL AND p.row_filter IS NOT NULL AND NOT EXISTS (SELECT FROM pg_catalog.pg_policy o"
+			 "  WHERE o.polroles = ARRAY[u.oid] AND o.polrelid = (SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relname = p.name"
+			 "   AND c.relnamespace = 'smartspace'::pg_catalog.regnamespace)"
+			 "  AND o.polname = pg_catalog.lower(k.command) || '_' || pg_catalog.left(u.rolname, 48))", 0, NULL);
+	switch_row_security();
+}
+
+/*
+ * cobot_follow_limits() -> trigger, after a statement that writes cobot_role: also when a
+ * dump is restored, because pg_dump leaves the policies of extension members out
+ */
+Datum
+role_follow_limits(PG_FUNCTION_ARGS)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("cobot_follow_limits() is a trigger function")));
+	SPI_connect();
+	follow_limits();
+	SPI_finish();
+	return PointerGetDatum(NULL);
+}
+
 static void
 give(Oid role, int rank, bool is_limited)
 {
@@ -113,15 +151,6 @@ give(Oid role, int rank, bool is_limited)
 			 "  WHERE p.kind = 'function' AND f.proname = p.name AND f.pronamespace = 'smartspace'::pg_catalog.regnamespace) o (name)"
 			 " WHERE pg_catalog.array_position(ARRAY[$4, $5, $6], p.level) <= $2 + 1 AND (p.for_limited OR NOT $3)",
 			 lengthof(args), args);
-	if (!is_limited)
-		return;
-	/* a policy for each command: who sees a row need not be one who may write it */
-	run_each("SELECT pg_catalog.format('CREATE POLICY %I ON smartspace.%I AS RESTRICTIVE FOR %s TO %I %s',"
-			 "  pg_catalog.lower(k.command) || '_' || pg_catalog.left($1, 48), p.name, k.command, $1,"
-			 "  pg_catalog.format(k.clause, 'smartspace.' || pg_catalog.format(p.row_filter, k.writes)))"
-			 " FROM smartspace.cobot_privilege p CROSS JOIN (VALUES ('SELECT', 'USING (%s)', 'false'), ('INSERT', 'WITH CHECK (%s)', 'true'),"
-			 "  ('UPDATE', 'USING (%1$s) WITH CHECK (%1$s)', 'true'), ('DELETE', 'USING (%s)', 'true')) k (command, clause, writes)"
-			 " WHERE p.row_filter IS NOT NULL", 1, args);
 }
 
 static int
@@ -176,7 +205,6 @@ role_cobot_grant_role(PG_FUNCTION_ARGS)
 	query_run("INSERT INTO smartspace.cobot_role (role, level, integrations)"
 			  " SELECT $1, $2, CASE WHEN $3 IS NOT NULL THEN ARRAY(SELECT DISTINCT n.id FROM pg_catalog.unnest($3) n (id) ORDER BY 1) END",
 			  lengthof(args), args);
-	switch_row_security();
 	give(role, rank, !integrations.isnull);
 	query_run("SELECT pg_catalog.format('%I: %s in %s', r.role::pg_catalog.text, r.level, COALESCE("
 			  "  (SELECT pg_catalog.string_agg(pg_catalog.format('\"%s\"', i.name), ', ' ORDER BY i.id)"
@@ -202,7 +230,6 @@ role_cobot_revoke_role(PG_FUNCTION_ARGS)
 	require_owner(PG_GETARG_OID(0));
 	query_run("LOCK TABLE smartspace.cobot_role IN SHARE ROW EXCLUSIVE MODE", 0, NULL);
 	had_level = take_all(PG_GETARG_OID(0));
-	switch_row_security();
 	SPI_finish();
 	PG_RETURN_BOOL(had_level);
 }

@@ -51,6 +51,8 @@ database_argument(FunctionCallInfo fcinfo, int number)
 
 	char	   *database = text_to_cstring(PG_GETARG_TEXT_PP(number));
 
+	/* no name is so long, and the error repeats it */
+	database[pg_mbcliplen(database, (int) strlen(database), 2 * NAMEDATALEN)] = '\0';
 	get_database_oid(database, false);
 	return database;
 }

@@ -9,6 +9,7 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
@@ -29,6 +30,15 @@ typedef struct MemberWanted
 	bool		without_fields; /* the membership alone matters */
 } MemberWanted;
 
+/* How much of what somebody asked for is repeated to them. */
+#define SHOWN_BYTES 200
+
+static char *
+shown(const char *name)
+{
+	return pnstrdup(name, pg_mbcliplen(name, (int) strlen(name), SHOWN_BYTES));
+}
+
 static void raise_unknown(const char *name, const char *subdomain) pg_attribute_noreturn();
 
 static void
@@ -36,7 +46,7 @@ raise_unknown(const char *name, const char *subdomain)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
-			 errmsg("Cobot has no member \"%s\" in \"%s\"", name, subdomain),
+			 errmsg("Cobot has no member \"%s\" in \"%s\"", shown(name), subdomain),
 			 errhint("Give Cobot's id of the membership or the e-mail address that Cobot has for the member.")));
 }
 
@@ -269,9 +279,9 @@ integration_to_ask(QueryArg integration, const char *name)
 				  " AND smartspace.cobot_sees(i.id)", 0, NULL) != 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("nobody here has the Cobot id or e-mail address \"%s\"", name),
+				 errmsg("nobody here has the Cobot id or e-mail address \"%s\"", shown(name)),
 				 errhint("To ask Cobot, name the integration: SELECT * FROM smartspace.cobot_sync_member(%s, integration).",
-						 quote_literal_cstr(name))));
+						 quote_literal_cstr(shown(name)))));
 	return query_result_int64(0, 1);
 }
 
@@ -320,7 +330,7 @@ sync_member_called(PG_FUNCTION_ARGS)
 	if (found > 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_CARDINALITY_VIOLATION),
-				 errmsg("%llu members here have the Cobot id or e-mail address \"%s\"", (unsigned long long) found, name),
+				 errmsg("%llu members here have the Cobot id or e-mail address \"%s\"", (unsigned long long) found, shown(name)),
 				 errhint("Give the id of the membership, or name the integration as well.")));
 	if (found == 1)
 	{

@@ -82,6 +82,7 @@ FROM (VALUES
 	('function', 'cobot_explain', 'look', 'EXECUTE', true, NULL),
 	('function', 'cobot_explain_entry', 'look', 'EXECUTE', true, NULL),
 	('function', 'cobot_field_tokens', 'look', 'EXECUTE', true, NULL),
+	('function', 'cobot_follow_limits', 'owner', NULL, false, NULL),
 	('function', 'cobot_follow_integration', 'owner', NULL, false, NULL),
 	('function', 'cobot_grant', 'operate', 'EXECUTE', true, NULL),
 	('function', 'cobot_grant_role', 'owner', NULL, false, NULL),
@@ -162,3 +163,13 @@ LANGUAGE c VOLATILE STRICT SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'role_cobot_revoke_role';
 COMMENT ON FUNCTION smartspace.cobot_revoke_role(regrole) IS
 'takes all privileges in this schema from a role; false if cobot_grant_role() had given it none; for the owner of the extension';
+
+CREATE FUNCTION smartspace.cobot_follow_limits()
+RETURNS trigger
+LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'role_follow_limits';
+COMMENT ON FUNCTION smartspace.cobot_follow_limits() IS
+'trigger function that keeps row level security and its policies in step with cobot_role';
+
+CREATE TRIGGER cobot_follow_limits AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON smartspace.cobot_role
+	FOR EACH STATEMENT EXECUTE FUNCTION smartspace.cobot_follow_limits();

@@ -113,9 +113,9 @@ is($t->grants_differ, 0, 'the grants equal their definition');
 
 # --- and the role can do no more ---
 is(refused($_, 'backend'), '42501', "backend may not: $_") foreach (
-	'SELECT * FROM smartspace.cobot_secret', 'SELECT * FROM smartspace.access_journal', 'SELECT * FROM smartspace.user_group_member',
+	'SELECT * FROM smartspace.cobot_secret', 'SELECT * FROM smartspace.access_journal', 'SELECT * FROM smartspace.cobot_role',
 	"INSERT INTO smartspace.user_group_member (membership_id, user_group_id, source, valid, granted_at) VALUES (1, 1, 'manual', '(,)', now())",
 	"UPDATE smartspace.cobot_membership SET name = 'x'", 'DELETE FROM smartspace.cobot_plan', 'TRUNCATE smartspace.user_group CASCADE',
-	'SELECT smartspace.cobot_grant(1, 1)', 'SELECT smartspace.cobot_purge_journal()', 'SELECT smartspace.cobot_recompute_access()');
+	'SELECT smartspace.cobot_arm(1)', 'SELECT smartspace.cobot_purge_journal()', 'SELECT smartspace.cobot_recompute_access()');
 
 done_testing();

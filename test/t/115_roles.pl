@@ -330,6 +330,7 @@ is($t->node->safe_psql('copy', 'SELECT count(*) FROM smartspace.cobot_membership
 $t->sql("SELECT smartspace.cobot_revoke_role('coach'); SELECT smartspace.cobot_revoke_role('chief')");
 is($t->sql("SELECT count(*) FROM pg_class c WHERE c.relnamespace = 'smartspace'::regnamespace AND c.relrowsecurity") . $t->sql($policies), '0', 'row level security is gone with the last limit');
 is(as_role('coach', 'TABLE smartspace.cobot_status')->{sqlstate}, '42501', 'and the role lets nobody in');
+$t->sql('DROP DATABASE copy');
 $t->sql('DROP EXTENSION smartspace_cobot CASCADE; DROP OWNED BY coach; DROP ROLE coach');
 ok(1, 'the extension goes with its roles\' privileges');
 

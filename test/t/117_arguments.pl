@@ -15,10 +15,13 @@ use Test::More;
 # --- given: a proxy in the server's environment ---
 my $proxy = IO::Socket::INET->new(Listen => 5, LocalAddr => '127.0.0.1') or die "proxy: $!";
 my @names = qw(http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY);
-local @ENV{@names} = ('http://127.0.0.1:' . $proxy->sockport) x @names;
-local $ENV{no_proxy} = '';
 my $t = CobotTest->new(members => 5, conf => 'smartspace_cobot.request_timeout = 3000');
-delete @ENV{@names};
+{
+	local @ENV{@names} = ('http://127.0.0.1:' . $proxy->sockport) x @names;
+	local $ENV{no_proxy} = '';
+
+	$t->node->restart;
+}
 my $space = $t->connect_space('demo-space');
 like($t->sync($space)->{result}, qr/^ok/, 'a synchronisation with a proxy in the environment is fine');
 ok(!IO::Select->new($proxy)->can_read(0), 'and nobody came to the proxy');
@@ -90,15 +93,7 @@ SQL
 			{
 				my $value = literal($type eq 'jsonb' ? JSON::PP->new->encode({ url => $hostile{$name}, id => $hostile{$name}, $hostile{$name} => [ $hostile{$name} ] }) =~ s/\\u0000//gr : $hostile{$name});
 				$value = "ARRAY[$value]" if $type eq 'text[]';
-				my @arguments = map {
-					my $is_it = $_ == $position;
-					my $is_needed = $_ < $function->{count} - $function->{defaults};
-
-					$is_it ? "$value\::$type" : exists $usual{ $names[$_] } && ($is_needed || $names[$_] eq 'integration') ? "$usual{$names[$_]}::$function->{types}[$_]"
-					  : $is_needed ? "NULL::$function->{types}[$_]" : ()
-				} 0 .. $#names;
-				# by name from the first one that is left out
-				@arguments = map { "\"$names[$_]\" => " . ($_ == $position ? "$value\::$type" : exists $usual{ $names[$_] } ? "$usual{$names[$_]}::$function->{types}[$_]" : "NULL::$function->{types}[$_]") }
+				my @arguments = map { "\"$names[$_]\" => " . ($_ == $position ? "$value\::$type" : exists $usual{ $names[$_] } ? "$usual{$names[$_]}::$function->{types}[$_]" : "NULL::$function->{types}[$_]") }
 				  grep { $_ == $position || $_ < $function->{count} - $function->{defaults} || $names[$_] eq 'integration' } 0 .. $#names;
 				my $sql = "SELECT smartspace.$function->{name}(" . join(', ', @arguments) . ')';
 				my $answer = $t->try("SET client_min_messages = error; SELECT public.attempt(\$attempt\$$sql\$attempt\$)");
@@ -113,9 +108,10 @@ SQL
 	};
 }
 cmp_ok($tried, '>', 200, "(tried $tried)");
-my @requests = $t->cobot->log;
+my @requests = eval { $t->cobot->log };
+diag $@ if $@;
 cmp_ok(scalar @requests, '>', 0, '(some were sent)');
-my @odd = grep { "$_->{host} $_->{path} " . ($_->{query} // '') =~ /injected\b.*[\r\n]|[\r\n]/ || ($_->{host} // '') !~ /^(?:[a-z0-9-]+\.)?cobot\.me(?::\d+)?$/ || ($_->{user_agent} // '') !~ /^smartspace_cobot/i
+my @odd = grep { join(' ', map { $_ // '' } @$_{qw(host path query)}) =~ /[\r\n]/ || ($_->{host} // '') !~ /^(?:[a-z0-9-]+\.)?cobot\.me(?::\d+)?$/ || ($_->{user_agent} // '') !~ /^smartspace_cobot/i
 	  || ($_->{path} // '') =~ m{^/injected} || ($_->{path} // '') !~ m{^/(?:api|oauth)/} } @requests;
 is(join("\n", map { "$_->{method} $_->{host} $_->{path} " . ($_->{user_agent} // '') } @odd), '', 'no request has a path, a host or a header that came from an argument');
 unlike(slurp_file($t->node->logfile, $logged), qr/terminated by signal|PANIC|TRAP/, 'nothing crashed');
