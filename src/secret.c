@@ -313,9 +313,12 @@ write_row(SecretKind kind, int64 id, const char *stored)
 	const SecretPlace *place = &places[kind];
 	QueryArg	args[] = {query_int64(id), query_text(stored)};
 
-	query_run(psprintf("INSERT INTO %s (%s, %s) VALUES ($1, $2) ON CONFLICT (%s) DO UPDATE SET %s = excluded.%s",
-					   place->table, place->id_column, place->column, place->id_column, place->column, place->column),
-			  lengthof(args), args);
+	/* a row that is there may have columns of its own that an INSERT would have to name */
+	if (query_run(psprintf("UPDATE %s SET %s = $2 WHERE %s = $1", place->table, place->column, place->id_column),
+				  lengthof(args), args) == 0)
+		query_run(psprintf("INSERT INTO %s (%s, %s) VALUES ($1, $2) ON CONFLICT (%s) DO UPDATE SET %s = excluded.%s",
+						   place->table, place->id_column, place->column, place->id_column, place->column, place->column),
+				  lengthof(args), args);
 	if (stored)
 		explicit_bzero(VARDATA(DatumGetPointer(args[1].value)), strlen(stored));
 }
