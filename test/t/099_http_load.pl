@@ -1,6 +1,6 @@
 # The HTTP layer alone (bar 13): 5,000 requests with eight under way at a time, over kept
-# connections with TLS, and nothing done with the answers. The bar is half a second on a
-# machine that does nothing else, where this takes 0.4 s; here other tests run beside it.
+# connections with TLS, and nothing done with the answers, take less than half a second. Other
+# tests run beside this one, so it is tried until it had the machine to itself for a moment.
 use strict;
 use warnings;
 
@@ -17,7 +17,7 @@ system_or_bail('make', '-s', '-C', 'test/http_load', "PG_CONFIG=$pg_config", 'in
 my $t = CobotTest->new(members => 1, rate_limit => 0);
 $t->sql(q{LOAD 'smartspace_cobot'; CREATE FUNCTION http_load(text, integer, integer) RETURNS text LANGUAGE c AS 'http_load'});
 my @ms;
-foreach my $round (1 .. 5)
+foreach my $round (1 .. 20)
 {
 	my $answer = $t->sql("LOAD 'smartspace_cobot'; SET smartspace_cobot.max_connections = @{[CONCURRENCY]};"
 		  . " SELECT http_load('https://www.cobot.me/api/spaces/demo-space', @{[REQUESTS]}, @{[CONCURRENCY]})");
@@ -25,6 +25,7 @@ foreach my $round (1 .. 5)
 
 	is($good, REQUESTS, 'every request has its answer');
 	push @ms, $ms;
+	last if $ms < 500;
 }
-cmp_ok(min(@ms), '<', 1000, "bar 13: @{[REQUESTS]} requests in @{[min(@ms)]} ms (@ms)");
+cmp_ok(min(@ms), '<', 500, "bar 13: @{[REQUESTS]} requests in @{[min(@ms)]} ms (@ms)");
 done_testing;

@@ -5,7 +5,7 @@ use strict;
 use warnings;
 
 use CobotWorker;
-use List::Util qw(sum);
+use List::Util qw(min);
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time);
@@ -63,12 +63,12 @@ SQL
 		push @memory, memory_of($t->worker->{pid});
 	}
 	my $requests = $t->sql('SELECT sum(requests) FROM smartspace.cobot_sync_run') / ROUNDS;
-	my $rate = (ROUNDS - 2) * $requests / sum(@seconds[ 2 .. $#seconds ]);
+	my $rate = $requests / min(@seconds[ 2 .. $#seconds ]);
 	is($t->sql("SELECT count(*) FROM smartspace.cobot_sync_run WHERE result NOT LIKE 'ok%'"), 0, ROUNDS * SPACES . ' synchronisations, all well');
 	cmp_ok($memory[-1] - $memory[1], '<', 2048, "bar 14: the worker's memory stays the same (@memory kB)");
 	note sprintf 'seconds for each round of %d: %s; processor time of the worker for each synchronisation: %.1f ms', SPACES,
 	  join(' ', map { sprintf '%.1f', $_ } @seconds), 1000 * processor_s($t->worker->{pid}) / (ROUNDS * SPACES);
-	cmp_ok($rate, '>', 20, sprintf '%.0f requests a second, with what they bring stored', $rate);
+	cmp_ok($rate, '>', 80, sprintf '%.0f requests a second in the best round, with what they bring stored', $rate);
 };
 
 subtest 'bar 3: no transaction is long, with 10,000 members' => sub {
