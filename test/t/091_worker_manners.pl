@@ -86,14 +86,18 @@ SQL
 subtest 'bar 8: ALTER EXTENSION does not wait for the worker, which goes on' => sub {
 	my $extensions = $t->node->config_data('--sharedir') . '/extension';
 	my $version = $t->sql("SELECT extversion FROM pg_extension WHERE extname = 'smartspace_cobot'");
-	my $script = "$extensions/smartspace_cobot--$version--$version.1.sql";
-	append_to_file($script, "COMMENT ON SCHEMA smartspace IS 'updated';\nALTER TABLE smartspace.cobot_sync_task ADD COLUMN test_of_update integer;\n");
+	my %script = (
+		"$version--$version.1" => "COMMENT ON SCHEMA smartspace IS 'updated';\nALTER TABLE smartspace.cobot_sync_task ADD COLUMN test_of_update integer;\n",
+		"$version.1--$version" => "COMMENT ON SCHEMA smartspace IS 'and back';\n");
+	my $update = "ALTER EXTENSION smartspace_cobot UPDATE TO";
+	append_to_file("$extensions/smartspace_cobot--$_.sql", $script{$_}) foreach keys %script;
 
+	# there and back at once, since the library serves its own version alone (121_upgrade has the others)
 	$t->stall($space, 'space-0001', delay_ms => 3000);
 	my $pid = $t->worker->{pid};
 	my $last = $t->last_run($space)->{id};
-	my ($answer, $seconds) = timed("ALTER EXTENSION smartspace_cobot UPDATE TO '$version.1'");
-	unlink $script;
+	my ($answer, $seconds) = timed("BEGIN; $update '$version.1'; $update '$version'; COMMIT");
+	unlink "$extensions/smartspace_cobot--$_.sql" foreach keys %script;
 	ok($answer->{ok}, 'it is updated') or diag $answer->{err};
 	cmp_ok($seconds, '<', 1, "... at once ($seconds s)");
 	$cobot->clear_faults;
