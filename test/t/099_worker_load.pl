@@ -12,7 +12,7 @@ use Time::HiRes qw(time);
 
 use constant {
 	SPACES => $ENV{TEST_SPACES} // 250,
-	ROUNDS => 5,    # as often as a user may ask for lists within a minute
+	ROUNDS => 10,
 	MEMBERS => 10_000,
 };
 
@@ -35,7 +35,7 @@ sub memory_of
 }
 
 subtest 'bars 13 and 14: many small synchronisations in one worker' => sub {
-	my $t = CobotWorker->new(spaces => SPACES, members => 2, linger => 60, conf => "log_statement = none\n");
+	my $t = CobotWorker->new(spaces => SPACES, members => 2, linger => 60, conf => "log_statement = none\nsmartspace_cobot.list_requests_per_minute = 6000\n");
 	my $spaces = SPACES;
 
 	# as if each had been connected by somebody else
@@ -65,7 +65,9 @@ SQL
 	my $requests = $t->sql('SELECT sum(requests) FROM smartspace.cobot_sync_run') / ROUNDS;
 	my $rate = $requests / min(@seconds[ 2 .. $#seconds ]);
 	is($t->sql("SELECT count(*) FROM smartspace.cobot_sync_run WHERE result NOT LIKE 'ok%'"), 0, ROUNDS * SPACES . ' synchronisations, all well');
-	cmp_ok($memory[-1] - $memory[1], '<', 2048, "bar 14: the worker's memory stays the same (@memory kB)");
+	# what a moment needs comes and goes; what is lost stays
+	my $grown = min(@memory[ -3 .. -1 ]) - min(@memory[ 1 .. 3 ]);
+	cmp_ok($grown, '<', 2048, "bar 14: the worker's memory stays the same (@memory kB)");
 	note sprintf 'seconds for each round of %d: %s; processor time of the worker for each synchronisation: %.1f ms', SPACES,
 	  join(' ', map { sprintf '%.1f', $_ } @seconds), 1000 * processor_s($t->worker->{pid}) / (ROUNDS * SPACES);
 	cmp_ok($rate, '>', 80, sprintf '%.0f requests a second in the best round, with what they bring stored', $rate);
