@@ -8,6 +8,8 @@
  * once its admin lost permissions, and then it is told so with 403. So beside the scopes a
  * member that is known is read, which is what synchronising needs, and where individual
  * access is on, the definitions of the custom fields. None of these is a long list.
+ *
+ * On this occasion the token of an earlier connection is revoked (connect.c).
  */
 #include "postgres.h"
 
@@ -31,16 +33,18 @@ typedef enum CheckQuestion
 {
 	CHECK_SCOPES,
 	CHECK_MEMBER,
-	CHECK_FIELDS
+	CHECK_FIELDS,
+	CHECK_RETIRED				/* no question: revokes the token before */
 } CheckQuestion;
 
-#define CHECK_QUESTION_COUNT (CHECK_FIELDS + 1)
+#define CHECK_QUESTION_COUNT (CHECK_RETIRED + 1)
 
 typedef struct Check
 {
 	CobotCall  *calls[CHECK_QUESTION_COUNT];
 	CheckQuestion question[CHECK_QUESTION_COUNT];
 	int			count;
+	CobotClient retired;		/* has the token before; none: there is none to revoke */
 } Check;
 
 typedef struct CheckResult
@@ -63,13 +67,20 @@ static void
 plan_questions(Check *check, CobotClient *client, const Integration *integration)
 {
 	QueryArg	arg = query_int64(integration->id);
+	Secret		retired = secret_load(SECRET_RETIRED_TOKEN, integration->id);
 
-	check->count = 0;
+	*check = (Check) {.count = 0};
 	ask(check, CHECK_SCOPES, cobot_ask_token_scopes(client));
 	if (query_run("SELECT m.cobot_id FROM smartspace.cobot_membership m WHERE m.integration_id = $1 AND m.departed_at IS NULL LIMIT 1", 1, &arg) > 0)
 		ask(check, CHECK_MEMBER, cobot_ask_membership(client, query_result_text(0, 1)));
 	if (integration->sync_individual_access)
 		ask(check, CHECK_FIELDS, cobot_ask_field_definitions(client));
+	if (retired.state == SECRET_READ)
+	{
+		integration_open_client_with(integration, &check->retired, client->context, retired.value);
+		ask(check, CHECK_RETIRED, cobot_delete_token(&check->retired));
+	}
+	secret_wipe(&retired);
 }
 
 /* ---- what it means ---- */
@@ -100,7 +111,7 @@ check_read_scopes(CobotCall *call, Datum *scopes, JsonError *error)
 static const char *
 reason_of(CheckQuestion question, const CobotCall *call)
 {
-	if (call->outcome == COBOT_OK)
+	if (call->outcome == COBOT_OK || question == CHECK_RETIRED)
 		return NULL;
 	if (call->outcome == COBOT_NOT_FOUND)
 		return question == CHECK_SCOPES ? cobot_failure_reason(COBOT_UNAUTHORIZED) :
@@ -190,6 +201,34 @@ is_verdict(const CheckResult *result)
 		strcmp(result->result, "account_suspended") == 0;
 }
 
+/* Another one may have been put there meanwhile. */
+static void
+forget_retired(int64 id, const Check *check)
+{
+	for (int i = 0; i < check->count; i++)
+	{
+		CobotOutcome outcome = check->calls[i]->outcome;
+
+		if (check->question[i] != CHECK_RETIRED ||
+			(outcome != COBOT_OK && outcome != COBOT_UNAUTHORIZED && outcome != COBOT_NOT_FOUND))
+			continue;
+		integration_lock(id);
+
+		Secret		retired = secret_load(SECRET_RETIRED_TOKEN, id);
+
+		if (retired.state == SECRET_READ && strcmp(retired.value, check->retired.token) == 0)
+			secret_store(SECRET_RETIRED_TOKEN, id, NULL);
+		secret_wipe(&retired);
+	}
+}
+
+static void
+wipe_retired(Check *check)
+{
+	if (check->retired.token)
+		explicit_bzero((char *) check->retired.token, strlen(check->retired.token));
+}
+
 /*
  * What is lost becomes the state of the integration. That nothing is lost mends no state:
  * the next synchronisation knows better why it is what it is.
@@ -199,6 +238,7 @@ settle(int64 id, Check *check, CheckResult *result)
 {
 	QueryArg	arg = query_int64(id);
 
+	forget_retired(id, check);
 	judge(id, check, result);
 	if (!is_verdict(result))
 		return;
@@ -225,6 +265,16 @@ load_same(int64 id, const CobotClient *client, Integration *integration)
 	if (!same)
 		integration_wipe(integration);
 	return same;
+}
+
+/* A minute later, when what runs with the token before has come to its end. */
+void
+check_soon(int64 id)
+{
+	QueryArg	arg = query_int64(id);
+
+	query_run("UPDATE smartspace.cobot_sync_task SET check_due_at = pg_catalog.clock_timestamp() + interval '1 minute'"
+			  " WHERE integration_id = $1", 1, &arg);
 }
 
 /* ---- by hand ---- */
@@ -271,6 +321,7 @@ check_connection(PG_FUNCTION_ARGS)
 	Datum		row = PointerGetDatum(SPI_returntuple(heap_form_tuple(tupdesc, values, nulls), tupdesc));
 
 	explicit_bzero((char *) client.token, strlen(client.token));
+	wipe_retired(&check);
 	SPI_finish();
 	MemoryContextDelete(context);
 	PG_RETURN_DATUM(row);
@@ -318,6 +369,7 @@ ended(Job *job)
 {
 	if (job->client.token)
 		explicit_bzero((char *) job->client.token, strlen(job->client.token));
+	wipe_retired(job->data);
 }
 
 /* An integration that cannot be asked is looked at a day later; what breaks a check off does so once an hour at most. */

@@ -16,6 +16,9 @@
  */
 extern bool check_read_scopes(CobotCall *call, Datum *scopes, JsonError *error);
 
+/* The next check is due soon: there is a retired token to revoke. In a transaction. */
+extern void check_soon(int64 id);
+
 /*
  * The worker's: one integration whose daily check is due, in transactions of its own
  * (NULL: none), and when the next one is due (DT_NOEND: never; in a transaction).

@@ -1,12 +1,19 @@
 /*
  * connect.c
  *	  Making an integration and connecting it with a token, which somebody pasted or
- *	  plug.c got for a code. Runs in the backend that calls, inside its transaction. Unlike a synchronisation, connecting is
- *	  something a person does and waits for: whatever goes wrong is an error, and
- *	  nothing is stored.
+ *	  plug.c got for a code. Runs in the backend that calls, inside its transaction.
+ *	  Unlike a synchronisation, connecting is something a person does and waits for:
+ *	  whatever goes wrong is an error, and nothing is stored.
+ *
+ * Tokens do not expire, so one that nobody needs any more is revoked: the admin's that the
+ * space token was made from; all that were made for a connection that failed; and the space
+ * token of the connection before. The last one not here: this transaction may be rolled
+ * back, and then that is the token that is kept. It is put aside, and check.c revokes it
+ * when the connection is committed.
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -15,7 +22,9 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 
+#include "argument.h"
 #include "check.h"
 #include "cobot_client.h"
 #include "connect.h"
@@ -30,25 +39,27 @@ PG_FUNCTION_INFO_V1(connect_set_client_secret);
 PG_FUNCTION_INFO_V1(connect_token);
 PG_FUNCTION_INFO_V1(connect_ensure_custom_field);
 
-#define TOKEN_LENGTH_LIMIT 1000
-
-/* As the constraints of cobot_integration have them. */
+/* As the constraint of cobot_integration has it. */
 #define NAME_LENGTH_LIMIT 200
-#define CLIENT_ID_LENGTH_LIMIT 500
 
-/* Everything Cobot said while connecting. */
+/* A connection on its way. */
 typedef struct Connection
 {
 	Integration integration;
-	CobotClient client;
+	CobotClient client;			/* has the token, later the space token */
+	const char *token;
+	bool		token_ends;		/* nobody needs it afterwards */
+	char	   *space_token;	/* NULL: there is none yet */
 	Space		space;
 	Datum		granted_scope;	/* text[] */
 	const char *user_email;		/* NULL where the token may not read its user */
 } Connection;
 
-/* Never shows the text. */
-char *
-connect_check_token(const char *text)
+#define REVOKE_LIMIT 2
+
+/* The token in a text that may have blanks around it, palloc'd. Never shows the text. */
+static char *
+check_token(const char *text)
 {
 	while (isspace((unsigned char) *text))
 		text++;
@@ -59,34 +70,13 @@ connect_check_token(const char *text)
 	while (length > 0 && isspace((unsigned char) token[length - 1]))
 		token[--length] = '\0';
 
-	bool		printable = true;
-
-	for (size_t i = 0; i < length; i++)
-		if (token[i] <= ' ' || token[i] > '~')
-			printable = false;
-	if (length == 0 || length > TOKEN_LENGTH_LIMIT || !printable)
+	if (!oauth_is_plain(token, OAUTH_TOKEN_LIMIT_BYTES))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("this is not an access token"),
-				 errdetail("A token is 1 to %d printable ASCII characters without blanks.", TOKEN_LENGTH_LIMIT),
+				 errdetail("A token is 1 to %d printable ASCII characters without blanks.", OAUTH_TOKEN_LIMIT_BYTES),
 				 errhint("Copy the access token that Cobot shows for the OAuth client.")));
 	return token;
-}
-
-static char *
-required_text(FunctionCallInfo fcinfo, int arg, const char *name)
-{
-	if (PG_ARGISNULL(arg))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("the %s must not be null", name)));
-	return text_to_cstring(PG_GETARG_TEXT_PP(arg));
-}
-
-static char *
-optional_text(FunctionCallInfo fcinfo, int arg)
-{
-	return PG_ARGISNULL(arg) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(arg));
 }
 
 /*
@@ -97,10 +87,10 @@ Datum
 connect_create_integration(PG_FUNCTION_ARGS)
 {
 	ErrorContextCallback *callers = statement_hide();
-	char	   *name = required_text(fcinfo, 0, "name");
-	char	   *subdomain = required_text(fcinfo, 1, "subdomain");
-	char	   *client_id = optional_text(fcinfo, 2);
-	char	   *client_secret = optional_text(fcinfo, 3);
+	char	   *name = argument_required_text(fcinfo, 0, "name");
+	char	   *subdomain = argument_required_text(fcinfo, 1, "subdomain");
+	char	   *client_id = argument_text(fcinfo, 2);
+	char	   *client_secret = argument_text(fcinfo, 3);
 	const char *wrong = cobot_check_subdomain(subdomain);
 
 	if (wrong)
@@ -113,10 +103,10 @@ connect_create_integration(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the name must have 1 to %d characters and not be blank", NAME_LENGTH_LIMIT)));
-	if (client_id && (client_id[0] == '\0' || pg_mbstrlen(client_id) > CLIENT_ID_LENGTH_LIMIT))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the client id must have 1 to %d characters", CLIENT_ID_LENGTH_LIMIT)));
+	if (client_id)
+		oauth_check_client_text(client_id, "client id");
+	if (client_secret)
+		oauth_check_client_text(client_secret, "client secret");
 	if (PG_ARGISNULL(4) || PG_ARGISNULL(5))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
@@ -155,10 +145,12 @@ Datum
 connect_set_client_secret(PG_FUNCTION_ARGS)
 {
 	ErrorContextCallback *callers = statement_hide();
-	char	   *client_secret = optional_text(fcinfo, 1);
+	char	   *client_secret = argument_text(fcinfo, 1);
 	Integration integration;
 
 	PreventCommandIfReadOnly("cobot_set_client_secret()");
+	if (client_secret)
+		oauth_check_client_text(client_secret, "client secret");
 	SPI_connect();
 	integration_load(&integration, PG_ARGISNULL(0) ? 0 : PG_GETARG_INT64(0), PG_ARGISNULL(0));
 	integration_wipe(&integration);
@@ -211,7 +203,7 @@ check_admin(Connection *connection, CobotCall *call)
 			 errmsg("the token's user is not an admin of \"%s\"", subdomain),
 			 others.len > 0 ? errdetail("The user is an admin of %s.", others.data)
 			 : errdetail("The user is an admin of no space."),
-			 errhint("Use a token of an admin of this space, or correct the subdomain of the integration.")));
+			 errhint("Connect it as an admin of this space, or correct the subdomain of the integration.")));
 }
 
 /* Missing scopes, each with what does not work, as NOTICEs; read_memberships is indispensable. */
@@ -291,12 +283,11 @@ inspect_token(Connection *connection)
 	check_admin(connection, calls[1]);
 }
 
-/* Swaps the token for one that belongs to the space. Palloc'd in the client's context. */
+/* Swaps the token for one that belongs to the space. */
 static char *
 space_token(Connection *connection)
 {
 	CobotCall  *call = cobot_ask_space_token(&connection->client, connection->space.id);
-	JsonError	error;
 
 	cobot_perform(&call, 1);
 	if (call->outcome == COBOT_FORBIDDEN)
@@ -304,26 +295,57 @@ space_token(Connection *connection)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("Cobot gives no space token for \"%s\" to this user", connection->integration.subdomain),
 				 errdetail("%s", cobot_failure_detail(call)),
-				 errhint("Use a token of an admin of this space.")));
+				 errhint("Connect it as an admin of this space.")));
 	if (call->outcome != COBOT_OK)
 		cobot_raise_call(call);
+	return oauth_read_token(call, "token");
+}
 
-	const cJSON *answer = cobot_answer(call, &error);
-	const char *token = NULL;
-	bool		present;
+/* No condition for anything else, so it does not matter what Cobot answers. */
+static void
+end_tokens(const Connection *connection, const char *const *tokens, int count)
+{
+	CobotClient clients[REVOKE_LIMIT];
+	CobotCall  *calls[REVOKE_LIMIT];
 
-	if (answer == NULL || !json_get_string(answer, "", "token", &token, &present, &error))
-		cobot_raise_answer(call, &error);
-	if (!present)
+	for (int i = 0; i < count; i++)
 	{
-		json_fail(&error, "", "token", "is missing");
-		cobot_raise_answer(call, &error);
+		integration_open_client_with(&connection->integration, &clients[i], connection->client.context, tokens[i]);
+		calls[i] = cobot_delete_token(&clients[i]);
 	}
-	return connect_check_token(token);
+	cobot_perform(calls, count);
+	for (int i = 0; i < count; i++)
+	{
+		if (calls[i]->outcome != COBOT_OK)
+			elog(DEBUG1, "%s", cobot_failure_message(calls[i]));
+		explicit_bzero((char *) clients[i].token, strlen(clients[i].token));
+	}
+}
+
+/*
+ * Puts the token of the connection before aside; true if there is one. What waits there from
+ * an earlier time is of a connection that was committed, so it can go now. Cobot may give
+ * the same token twice. The integration is locked.
+ */
+static bool
+put_old_token_aside(const Connection *connection)
+{
+	int64		id = connection->integration.id;
+	Secret		waiting = secret_load(SECRET_RETIRED_TOKEN, id);
+	Secret		before = secret_load(SECRET_TOKEN, id);
+	bool		retire = before.state == SECRET_READ && strcmp(before.value, connection->space_token) != 0;
+
+	if (waiting.state == SECRET_READ && strcmp(waiting.value, connection->space_token) != 0)
+		end_tokens(connection, (const char *const *) &waiting.value, 1);
+	if (waiting.state != SECRET_NONE || retire)
+		secret_store(SECRET_RETIRED_TOKEN, id, retire ? before.value : NULL);
+	secret_wipe(&waiting);
+	secret_wipe(&before);
+	return retire;
 }
 
 static void
-store_connection(Connection *connection, const char *token)
+store_connection(Connection *connection)
 {
 	int64		id = connection->integration.id;
 	QueryArg	args[] = {
@@ -339,24 +361,19 @@ store_connection(Connection *connection, const char *token)
 
 	/* before the secret, as everybody does who needs both */
 	integration_lock(id);
-	secret_store(SECRET_TOKEN, id, token);
+
+	bool		retired = put_old_token_aside(connection);
+
+	secret_store(SECRET_TOKEN, id, connection->space_token);
 	query_run("UPDATE smartspace.cobot_secret SET hash_seed = $2 WHERE integration_id = $1", lengthof(seed_args), seed_args);
 	query_run("UPDATE smartspace.cobot_integration SET granted_scope = $2, connected_at = pg_catalog.now(), connected_by = $3,"
 			  " fed_from_outside = false"
 			  " WHERE id = $1", lengthof(args), args);
 	space_store(id, &connection->space);
 	integration_set_connected(id);
-}
-
-/* The token that the space token was made from: nobody needs it any more. Its end is no condition. */
-static void
-revoke_token(CobotClient *client)
-{
-	CobotCall  *call = cobot_delete_token(client);
-
-	cobot_perform(&call, 1);
-	if (call->outcome != COBOT_OK)
-		elog(DEBUG1, "%s", cobot_failure_message(call));
+	/* a trigger has put the check off to tomorrow */
+	if (retired)
+		check_soon(id);
 }
 
 /* In words for the result column custom_field; a failure is a WARNING, because the rest is connected. */
@@ -387,30 +404,101 @@ ensure_field(Connection *connection)
 	return result.outcome == CUSTOM_FIELD_AMBIGUOUS ? "ambiguous" : "failed";
 }
 
-void
-connect_integration(Integration *integration, MemoryContext context, const char *token, bool revoke, Connected *result)
+static void
+connect_space(Connection *connection, Connected *result)
 {
-	Connection	connection = {.integration = *integration};
+	inspect_token(connection);
+	result->missing_scope = report_missing_scopes(connection);
+	connection->space_token = space_token(connection);
+	explicit_bzero((char *) connection->client.token, strlen(connection->client.token));
+	integration_open_client_with(&connection->integration, &connection->client, connection->client.context,
+								 connection->space_token);
+	store_connection(connection);
+	result->custom_field = ensure_field(connection);
+	result->space_name = connection->space.name;
+	result->time_zone = connection->space.time_zone;
+	result->granted_scope = connection->granted_scope;
+}
+
+/*
+ * Ends what was made at Cobot for a connection that came to nothing, if Cobot can be had.
+ * Whoever cancels is not kept waiting, and nothing hides the error that led here.
+ */
+static void
+take_back(const Connection *connection, const ErrorData *error)
+{
+	const Secret *kept = &connection->integration.token;
+	const char *made = connection->space_token;
+	const char *tokens[REVOKE_LIMIT];
+	int			count = 0;
+
+	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		return;
+	if (connection->token_ends)
+		tokens[count++] = connection->token;
+	if (made && strcmp(made, connection->token) != 0 && (kept->state != SECRET_READ || strcmp(made, kept->value) != 0))
+		tokens[count++] = made;
+
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		end_tokens(connection, tokens, count);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+	}
+	PG_END_TRY();
+}
+
+/*
+ * In a subtransaction, because Cobot can be asked something after an error only when it
+ * has been cleaned up.
+ */
+static void
+connect_or_take_back(Connection *connection, Connected *result)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		connect_space(connection, result);
+		ReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+
+		ErrorData  *error = CopyErrorData();
+
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		take_back(connection, error);
+		ReThrowError(error);
+	}
+	PG_END_TRY();
+}
+
+void
+connect_integration(const Integration *integration, MemoryContext context, const char *token, bool token_ends, Connected *result)
+{
+	Connection	connection = {.integration = *integration, .token = token, .token_ends = token_ends};
 
 	secret_require_key();
 	integration_open_client_with(integration, &connection.client, context, token);
-	inspect_token(&connection);
-	result->missing_scope = report_missing_scopes(&connection);
-
-	CobotClient first = connection.client;
-	char	   *kept_token = space_token(&connection);
-
-	integration_open_client_with(integration, &connection.client, context, kept_token);
-	store_connection(&connection, kept_token);
-	result->custom_field = ensure_field(&connection);
-	result->space_name = connection.space.name;
-	result->time_zone = connection.space.time_zone;
-	result->granted_scope = connection.granted_scope;
-	if (revoke && strcmp(token, kept_token) != 0)
-		revoke_token(&first);
-
-	explicit_bzero(kept_token, strlen(kept_token));
-	explicit_bzero((char *) first.token, strlen(first.token));
+	connect_or_take_back(&connection, result);
+	if (token_ends && strcmp(token, connection.space_token) != 0)
+		end_tokens(&connection, &token, 1);
+	explicit_bzero(connection.space_token, strlen(connection.space_token));
 	explicit_bzero((char *) connection.client.token, strlen(connection.client.token));
 }
 
@@ -431,7 +519,7 @@ connect_token(PG_FUNCTION_ARGS)
 		elog(ERROR, "return type must be a row type");
 	tupdesc = BlessTupleDesc(tupdesc);
 
-	char	   *token = connect_check_token(required_text(fcinfo, 1, "token"));
+	char	   *token = check_token(argument_required_text(fcinfo, 1, "token"));
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "smartspace_cobot connect",
 												  ALLOCSET_DEFAULT_SIZES);
 

@@ -18,14 +18,14 @@ typedef struct Connected
 	const char *custom_field;	/* in words */
 } Connected;
 
-/* The token in a text that may have blanks around it, palloc'd. Throws 22023 if there is none. */
-extern char *connect_check_token(const char *text);
-
 /*
  * Checks the token and its user, swaps it for a space token, stores that, and sees to
- * the custom field; members, mappings and history stay as they are. revoke: the token
- * was made for this alone, and ends. Throws whatever is wrong; then nothing is stored.
+ * the custom field; members, mappings and history stay as they are. token_ends: it was
+ * made for this alone, and is revoked, whether that succeeds or not. Throws whatever is
+ * wrong; then nothing is stored, and a space token that was made is revoked if Cobot can
+ * be had.
  */
-extern void connect_integration(Integration *integration, MemoryContext context, const char *token, bool revoke, Connected *result);
+extern void connect_integration(const Integration *integration, MemoryContext context, const char *token, bool token_ends,
+								Connected *result);
 
 #endif

@@ -45,7 +45,7 @@ extern void lock_access(int64 integration);
 
 /*
  * The webhook subscriptions of one integration: whoever changes them at Cobot,
- * alone. Taken with none of the others.
+ * alone. Taken with none of the others, but for the row of cobot_integration before it.
  */
 extern void lock_subscriptions(int64 integration);
 

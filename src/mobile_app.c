@@ -15,6 +15,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 
+#include "argument.h"
 #include "mobile_app.h"
 #include "mobile_app_text.h"
 #include "query.h"
@@ -25,9 +26,8 @@ PG_FUNCTION_INFO_V1(mobile_app_create);
 PG_FUNCTION_INFO_V1(mobile_app_set_client);
 PG_FUNCTION_INFO_V1(mobile_app_arm);
 
-/* As the constraints of mobile_app have them. */
+/* As the constraint of mobile_app has it. */
 #define NAME_LENGTH_LIMIT 200
-#define CLIENT_LENGTH_LIMIT 500 /* of id and secret */
 
 #define SHOWN_URI_BYTES 80
 
@@ -107,46 +107,13 @@ mobile_app_allows(const MobileApp *app, const char *redirect_uri)
 
 /* ---- what the functions have in common ---- */
 
-static char *
-optional_text(FunctionCallInfo fcinfo, int arg)
-{
-	return PG_ARGISNULL(arg) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(arg));
-}
-
-static char *
-required_text(FunctionCallInfo fcinfo, int arg, const char *name)
-{
-	if (PG_ARGISNULL(arg))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("the %s must not be null", name)));
-	return text_to_cstring(PG_GETARG_TEXT_PP(arg));
-}
-
-/* As somebody copied it, so a line break at its end is told and not sent. Never shown. */
-static void
-check_client_text(const char *text, const char *name)
-{
-	bool		printable = text[0] != '\0' && strlen(text) <= CLIENT_LENGTH_LIMIT;
-
-	for (const char *c = text; *c != '\0'; c++)
-		if (*c <= ' ' || *c > '~')
-			printable = false;
-	if (!printable)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("this is not a %s", name),
-				 errdetail("It is 1 to %d printable ASCII characters without blanks.", CLIENT_LENGTH_LIMIT),
-				 errhint("Copy it from the OAuth client at dev.cobot.me/oauth2_clients.")));
-}
-
 static void
 check_client(const char *client_id, const char *client_secret)
 {
 	if (client_id)
-		check_client_text(client_id, "client id");
+		oauth_check_client_text(client_id, "client id");
 	if (client_secret)
-		check_client_text(client_secret, "client secret");
+		oauth_check_client_text(client_secret, "client secret");
 	if (client_secret && client_id == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
@@ -234,10 +201,10 @@ Datum
 mobile_app_create(PG_FUNCTION_ARGS)
 {
 	ErrorContextCallback *callers = statement_hide();
-	char	   *name = required_text(fcinfo, 0, "name");
-	char	   *client_id = optional_text(fcinfo, 1);
-	char	   *client_secret = optional_text(fcinfo, 2);
-	char	   *scope = required_text(fcinfo, 4, "scope");
+	char	   *name = argument_required_text(fcinfo, 0, "name");
+	char	   *client_id = argument_text(fcinfo, 1);
+	char	   *client_secret = argument_text(fcinfo, 2);
+	char	   *scope = argument_required_text(fcinfo, 4, "scope");
 	const char *wrong = oauth_check_scope(scope);
 
 	if (name[strspn(name, " \t\r\n")] == '\0' || pg_mbstrlen(name) > NAME_LENGTH_LIMIT)
@@ -285,8 +252,8 @@ mobile_app_set_client(PG_FUNCTION_ARGS)
 
 	PreventCommandIfReadOnly("cobot_set_mobile_app_client()");
 
-	char	   *client_id = required_text(fcinfo, 1, "client id");
-	char	   *client_secret = optional_text(fcinfo, 2);
+	char	   *client_id = argument_required_text(fcinfo, 1, "client id");
+	char	   *client_secret = argument_text(fcinfo, 2);
 
 	check_client(client_id, client_secret);
 	SPI_connect();

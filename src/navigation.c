@@ -19,6 +19,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
+#include "argument.h"
 #include "integration.h"
 #include "lock.h"
 #include "oauth_text.h"
@@ -49,16 +50,6 @@ typedef struct Navigation
 	CobotClient client;
 	MemoryContext context;		/* answers live here */
 } Navigation;
-
-static char *
-required_text(FunctionCallInfo fcinfo, int arg, const char *name)
-{
-	if (PG_ARGISNULL(arg))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("the %s must not be null", name)));
-	return text_to_cstring(PG_GETARG_TEXT_PP(arg));
-}
 
 /* Connects to SPI. Throws unless the integration can talk to Cobot. */
 static void
@@ -262,9 +253,9 @@ Datum
 navigation_install_link(PG_FUNCTION_ARGS)
 {
 	Link		wanted = {
-		.label = required_text(fcinfo, 1, "label"),
-		.iframe_url = required_text(fcinfo, 2, "URL of the page"),
-		.section = required_text(fcinfo, 3, "section")
+		.label = argument_required_text(fcinfo, 1, "label"),
+		.iframe_url = argument_required_text(fcinfo, 2, "URL of the page"),
+		.section = argument_required_text(fcinfo, 3, "section")
 	};
 	Navigation	navigation;
 	TupleDesc	tupdesc;
@@ -315,7 +306,7 @@ navigation_install_link(PG_FUNCTION_ARGS)
 Datum
 navigation_remove_link(PG_FUNCTION_ARGS)
 {
-	char	   *id = required_text(fcinfo, 1, "id");
+	char	   *id = argument_required_text(fcinfo, 1, "id");
 	Navigation	navigation;
 	bool		gone;
 

@@ -27,6 +27,9 @@
 /* What comes back in an URL is not longer than this. */
 #define CODE_LIMIT_BYTES 2000
 
+/* The form for the exchange: all of its values percent-encoded, and its names. */
+#define FORM_SIZE (3 * (CODE_LIMIT_BYTES + 2 * OAUTH_CLIENT_LIMIT_BYTES + RANDOM_LENGTH) + 200)
+
 /* What Cobot may tell about a refusal; it is written by who knows what, so it is clipped. */
 #define DESCRIPTION_LIMIT_CHARACTERS 200
 
@@ -144,6 +147,17 @@ oauth_wipe(OauthFlow *flow)
 {
 	if (flow->verifier)
 		explicit_bzero(flow->verifier, strlen(flow->verifier));
+}
+
+void
+oauth_check_client_text(const char *text, const char *name)
+{
+	if (!oauth_is_plain(text, OAUTH_CLIENT_LIMIT_BYTES))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("this is not a %s", name),
+				 errdetail("It is 1 to %d printable ASCII characters without blanks.", OAUTH_CLIENT_LIMIT_BYTES),
+				 errhint("Copy it from the OAuth client at dev.cobot.me/oauth2_clients.")));
 }
 
 /* ---- begin ---- */
@@ -299,9 +313,8 @@ raise_exchange_error(CobotCall *call)
 				 errhint("%s", exchange_errors[found].hint)));
 }
 
-/* The token of the answer. Everything else that has it is wiped. */
-static char *
-read_token(CobotCall *call)
+char *
+oauth_read_token(CobotCall *call, const char *key)
 {
 	JsonError	error;
 	const cJSON *answer = cobot_answer(call, &error);
@@ -309,11 +322,16 @@ read_token(CobotCall *call)
 	bool		present;
 
 	explicit_bzero(call->request->response, call->request->response_length);
-	if (answer == NULL || !json_get_string(answer, "", "access_token", &token, &present, &error))
+	if (answer == NULL || !json_get_string(answer, "", key, &token, &present, &error))
 		cobot_raise_answer(call, &error);
 	if (!present || token[0] == '\0')
 	{
-		json_fail(&error, "", "access_token", "is missing");
+		json_fail(&error, "", key, "is missing");
+		cobot_raise_answer(call, &error);
+	}
+	if (!oauth_is_plain(token, OAUTH_TOKEN_LIMIT_BYTES))
+	{
+		json_fail(&error, "", key, "is not 1 to %d printable ASCII characters without blanks", OAUTH_TOKEN_LIMIT_BYTES);
 		cobot_raise_answer(call, &error);
 	}
 
@@ -344,7 +362,9 @@ oauth_exchange(CobotClient *cobot, const OauthFlow *flow, const OauthClient *cli
 				 errmsg("the code must have 1 to %d characters", CODE_LIMIT_BYTES),
 				 errhint("It is the parameter code of the URL that Cobot sent the person back to.")));
 
+	/* one that had to grow would leave copies of the secrets behind */
 	initStringInfo(&form);
+	enlargeStringInfo(&form, FORM_SIZE);
 	append_parameter(&form, "grant_type", "authorization_code");
 	append_parameter(&form, "client_id", client->id);
 	if (client->secret)
@@ -363,7 +383,7 @@ oauth_exchange(CobotClient *cobot, const OauthFlow *flow, const OauthClient *cli
 		raise_exchange_error(call);
 	if (call->outcome != COBOT_OK)
 		cobot_raise_call(call);
-	return read_token(call);
+	return oauth_read_token(call, "access_token");
 }
 
 /* ---- refused ---- */

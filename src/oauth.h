@@ -48,6 +48,12 @@ typedef struct OauthClient
 extern void oauth_wipe_client(OauthClient *client);
 
 /*
+ * Throws 22023 unless it may be the id or the secret of an OAuth client; name says which
+ * of them. The text is not shown.
+ */
+extern void oauth_check_client_text(const char *text, const char *name);
+
+/*
  * Begins a flow and returns the URL for the person's browser. purpose, owner,
  * redirect_uri and scope are the caller's and have been checked. subdomain: of the space
  * on whose own host Cobot shall ask, checked; NULL: www.cobot.me. Ends flows that have
@@ -71,6 +77,13 @@ extern void oauth_wipe(OauthFlow *flow);
  * client for what Cobot says (invalid_grant, invalid_client). The caller wipes the token.
  */
 extern char *oauth_exchange(CobotClient *cobot, const OauthFlow *flow, const OauthClient *client, const char *code);
+
+/*
+ * The token that stands under key in the answer of a call that ended in COBOT_OK. Wipes
+ * the rest of the answer. Throws 08P01 if there is none, or what cannot be one. The
+ * caller wipes the token.
+ */
+extern char *oauth_read_token(CobotCall *call, const char *key);
 
 /*
  * In words what Cobot's redirect tells instead of a code: error, and error_description

@@ -91,3 +91,14 @@ oauth_check_scope(const char *scope)
 			return "contains a character that no scope has";
 	return NULL;
 }
+
+bool
+oauth_is_plain(const char *text, size_t limit_bytes)
+{
+	size_t		length = 0;
+
+	for (; text[length] != '\0' && length <= limit_bytes; length++)
+		if (text[length] <= ' ' || text[length] > '~')
+			return false;
+	return length > 0 && length <= limit_bytes;
+}

@@ -7,6 +7,8 @@
 
 #define OAUTH_URI_LIMIT_BYTES 1000
 #define OAUTH_SCOPE_LIMIT_BYTES 1000
+#define OAUTH_CLIENT_LIMIT_BYTES 500	/* of its id, and of its secret */
+#define OAUTH_TOKEN_LIMIT_BYTES 1000
 
 /*
  * NULL if Cobot may send people back there: https://, or http:// to 127.0.0.1, [::1] or
@@ -19,5 +21,12 @@ extern const char *oauth_check_uri_text(const char *uri);
 
 /* NULL if it is a list of scopes, separated by single blanks, else what is wrong with it. */
 extern const char *oauth_check_scope(const char *scope);
+
+/*
+ * True for what ids and secrets of clients and tokens are made of: 1 to limit_bytes
+ * printable ASCII characters without blanks. So a line end that was copied along is
+ * told, and never sent.
+ */
+extern bool oauth_is_plain(const char *text, size_t limit_bytes);
 
 #endif

@@ -18,29 +18,23 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
+#include "argument.h"
 #include "connect.h"
 #include "integration.h"
 #include "oauth.h"
 #include "query.h"
 #include "statement.h"
+#include "subscription.h"
 
 PG_FUNCTION_INFO_V1(plug_connect_url);
 PG_FUNCTION_INFO_V1(plug_connect);
 PG_FUNCTION_INFO_V1(plug_set_client);
 PG_FUNCTION_INFO_V1(plug_disconnect);
 
-#define CLIENT_LENGTH_LIMIT 500 /* of id and secret, in characters */
-
 static void
 load(FunctionCallInfo fcinfo, Integration *integration)
 {
 	integration_load(integration, PG_ARGISNULL(0) ? 0 : PG_GETARG_INT64(0), PG_ARGISNULL(0));
-}
-
-static char *
-text_or_null(FunctionCallInfo fcinfo, int arg)
-{
-	return PG_ARGISNULL(arg) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(arg));
 }
 
 /* A text as the function's result, beyond SPI. */
@@ -55,30 +49,6 @@ text_result(const char *text)
 
 /* ---- the OAuth client ---- */
 
-static char *
-checked_client_text(FunctionCallInfo fcinfo, int arg, const char *name)
-{
-	char	   *text = text_or_null(fcinfo, arg);
-
-	if (text == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("the %s must not be null", name)));
-
-	bool		printable = text[0] != '\0' && strlen(text) <= CLIENT_LENGTH_LIMIT;
-
-	for (const char *c = text; *c != '\0'; c++)
-		if (*c <= ' ' || *c > '~')
-			printable = false;
-	if (!printable)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("this is not a %s", name),
-				 errdetail("It is 1 to %d printable ASCII characters without blanks.", CLIENT_LENGTH_LIMIT),
-				 errhint("Copy it from the OAuth client at dev.cobot.me/oauth2_clients.")));
-	return text;
-}
-
 /*
  * cobot_set_client(integration bigint, client_id text, client_secret text) -> void
  */
@@ -90,9 +60,11 @@ plug_set_client(PG_FUNCTION_ARGS)
 
 	PreventCommandIfReadOnly("cobot_set_client()");
 
-	char	   *client_id = checked_client_text(fcinfo, 1, "client id");
-	char	   *client_secret = checked_client_text(fcinfo, 2, "client secret");
+	char	   *client_id = argument_required_text(fcinfo, 1, "client id");
+	char	   *client_secret = argument_required_text(fcinfo, 2, "client secret");
 
+	oauth_check_client_text(client_id, "client id");
+	oauth_check_client_text(client_secret, "client secret");
 	SPI_connect();
 	load(fcinfo, &integration);
 	integration_wipe(&integration);
@@ -117,13 +89,10 @@ plug_connect_url(PG_FUNCTION_ARGS)
 {
 	Integration integration;
 	OauthClient client;
-	OauthFlow	flow = {.purpose = OAUTH_CONNECT, .redirect_uri = text_or_null(fcinfo, 1)};
+	OauthFlow	flow = {.purpose = OAUTH_CONNECT};
 
 	PreventCommandIfReadOnly("cobot_connect_url()");
-	if (flow.redirect_uri == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("the redirect URI must not be null")));
+	flow.redirect_uri = argument_required_text(fcinfo, 1, "redirect URI");
 
 	const char *wrong = oauth_check_redirect_uri(flow.redirect_uri);
 
@@ -171,37 +140,59 @@ connect_result(TupleDesc tupdesc, int64 integration, const char *state, const Co
 }
 
 static void
-connect_with_code(const OauthFlow *flow, const char *code, MemoryContext context, Connected *connected)
+connect_with_code(const Integration *integration, const OauthFlow *flow, const char *code, MemoryContext context,
+				  Connected *connected)
 {
-	Integration integration;
 	OauthClient client;
 	CobotClient cobot;
 
-	integration_load(&integration, flow->owner, false);
-	integration_load_client(&integration, &client);
-	integration_open_client_with(&integration, &cobot, context, NULL);
+	integration_load_client(integration, &client);
+	integration_open_client_with(integration, &cobot, context, NULL);
 
-	char	   *text = oauth_exchange(&cobot, flow, &client, code);
-	char	   *token = connect_check_token(text);
+	char	   *token = oauth_exchange(&cobot, flow, &client, code);
 
 	oauth_wipe_client(&client);
-	explicit_bzero(text, strlen(text));
-	connect_integration(&integration, context, token, true, connected);
+	connect_integration(integration, context, token, true, connected);
 	explicit_bzero(token, strlen(token));
-	integration_wipe(&integration);
+}
+
+/* What Cobot sent the person back with. A framework may give "" for a parameter that is not there. */
+typedef struct Return
+{
+	char	   *state;
+	char	   *code;
+	char	   *error;
+	char	   *error_description;
+	char	   *redirect_uri;
+} Return;
+
+static Return
+read_return(FunctionCallInfo fcinfo)
+{
+	Return		came = {
+		.state = argument_text(fcinfo, 0), .code = argument_text(fcinfo, 1), .error = argument_text(fcinfo, 2),
+		.error_description = argument_text(fcinfo, 3), .redirect_uri = argument_text(fcinfo, 4)
+	};
+
+	if (came.error && came.error[0] == '\0')
+		came.error = NULL;
+	if (came.state == NULL || (came.code == NULL && came.error == NULL))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 came.state == NULL ? errmsg("the state must not be null") : errmsg("there is neither a code nor an error"),
+				 errhint("Give the parameters state and code, or state, error and error_description, of the URL that Cobot sent the person back to.")));
+	return came;
 }
 
 /*
- * cobot_connect(state text, code text, error text, error_description text)
+ * cobot_connect(state text, code text, error text, error_description text, redirect_uri text)
  *		-> (integration, state, space_name, time_zone, granted_scope, missing_scope, custom_field, message)
  */
 Datum
 plug_connect(PG_FUNCTION_ARGS)
 {
 	ErrorContextCallback *callers = statement_hide();
-	char	   *state = text_or_null(fcinfo, 0);
-	char	   *code = text_or_null(fcinfo, 1);
-	char	   *error = text_or_null(fcinfo, 2);
+	Integration integration;
 	OauthFlow	flow;
 	Connected	connected;
 	TupleDesc	tupdesc;
@@ -211,30 +202,28 @@ plug_connect(PG_FUNCTION_ARGS)
 	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	tupdesc = BlessTupleDesc(tupdesc);
-	if (state == NULL || (code == NULL && error == NULL))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("the %s must not be null", state == NULL ? "state" : "code and the error"),
-				 errhint("Give the parameters state and code, or state, error and error_description, of the URL that Cobot sent the person back to.")));
 
+	Return		came = read_return(fcinfo);
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "smartspace_cobot connect",
 												  ALLOCSET_DEFAULT_SIZES);
 
 	SPI_connect();
-	oauth_take(&flow, OAUTH_CONNECT, state, NULL);
-	if (error)
+	oauth_take(&flow, OAUTH_CONNECT, came.state, came.redirect_uri);
+	integration_load(&integration, flow.owner, false);
+	if (came.error)
 	{
 		bool		denied;
-		char	   *words = oauth_refusal(error, text_or_null(fcinfo, 3), &denied);
+		char	   *words = oauth_refusal(came.error, came.error_description, &denied);
 
 		result = connect_result(tupdesc, flow.owner, denied ? "denied" : "failed", NULL, words);
 	}
 	else
 	{
-		connect_with_code(&flow, code, context, &connected);
-		explicit_bzero(code, strlen(code));
+		connect_with_code(&integration, &flow, came.code, context, &connected);
+		explicit_bzero(came.code, strlen(came.code));
 		result = connect_result(tupdesc, flow.owner, "connected", &connected, NULL);
 	}
+	integration_wipe(&integration);
 	oauth_wipe(&flow);
 	SPI_finish();
 	MemoryContextDelete(context);
@@ -244,43 +233,77 @@ plug_connect(PG_FUNCTION_ARGS)
 
 /* ---- disconnect ---- */
 
-/* Revokes the token if that can be had, and says in words what became of it. */
+/* What became of the token at Cobot, in words. */
 static char *
-end_token(const Integration *integration)
+revoked_in_words(const CobotCall *call)
 {
-	if (integration->token.state == SECRET_NONE)
-		return pstrdup("there was no token");
-	if (integration->token.state != SECRET_READ)
-		return pstrdup("its token is deleted here but could not be revoked, because it could not be read: revoke it in Cobot");
-	if (!home_is_here(&integration->home))
-		return pstrdup("its token was not revoked, because this is not the place it is armed for");
+	if (call->outcome == COBOT_OK)
+		return pstrdup("its token is revoked");
+	if (call->outcome == COBOT_UNAUTHORIZED || call->outcome == COBOT_NOT_FOUND)
+		return pstrdup("Cobot did not know its token any more");
+	return psprintf("its token is deleted here but could not be revoked (%s): revoke it in Cobot",
+					cobot_failure_message(call));
+}
 
+/*
+ * Deletes the webhooks while there is a token to do so, then revokes it, and the one before
+ * it where that was not done yet.
+ */
+static char *
+ask_to_end(const Integration *integration, const Secret *retired, int *deleted, int *left)
+{
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "smartspace_cobot disconnect",
 												  ALLOCSET_SMALL_SIZES);
-	CobotClient client;
-	char	   *words;
+	const Secret *tokens[] = {&integration->token, retired};
+	CobotClient clients[lengthof(tokens)];
+	CobotCall  *calls[lengthof(tokens)];
+	int			count = 0;
 
-	integration_open_client_with(integration, &client, context, integration->token.value);
+	for (int i = 0; i < (int) lengthof(tokens) && tokens[i]->state == SECRET_READ; i++)
+	{
+		integration_open_client_with(integration, &clients[i], context, tokens[i]->value);
+		calls[count++] = cobot_delete_token(&clients[i]);
+	}
+	subscription_end(integration->id, &clients[0], deleted, left);
+	cobot_perform(calls, count);
 
-	CobotCall  *call = cobot_delete_token(&client);
+	char	   *words = revoked_in_words(calls[0]);
 
-	cobot_perform(&call, 1);
-	if (call->outcome == COBOT_OK)
-		words = pstrdup("its token is revoked");
-	else if (call->outcome == COBOT_UNAUTHORIZED || call->outcome == COBOT_NOT_FOUND)
-		words = pstrdup("Cobot did not know its token any more");
-	else
-		words = psprintf("its token is deleted here but could not be revoked (%s): revoke it in Cobot",
-						 cobot_failure_message(call));
-	explicit_bzero((char *) client.token, strlen(client.token));
+	for (int i = 0; i < count; i++)
+		explicit_bzero((char *) clients[i].token, strlen(clients[i].token));
 	MemoryContextDelete(context);
 	return words;
+}
+
+/* Ends at Cobot what can be ended, and says in words what became of it. */
+static char *
+end_connection(const Integration *integration, const Secret *retired)
+{
+	StringInfoData words;
+	int			deleted,
+				left;
+
+	initStringInfo(&words);
+	if (integration->token.state == SECRET_READ && home_is_here(&integration->home))
+		appendStringInfoString(&words, ask_to_end(integration, retired, &deleted, &left));
+	else
+	{
+		appendStringInfoString(&words, integration->token.state == SECRET_NONE ? "there was no token" :
+							   integration->token.state == SECRET_READ ? "its token was not revoked, because this is not the place it is armed for" :
+							   "its token is deleted here but could not be revoked, because it could not be read: revoke it in Cobot");
+		subscription_end(integration->id, NULL, &deleted, &left);
+	}
+	if (deleted > 0)
+		appendStringInfo(&words, "; webhooks deleted at Cobot: %d", deleted);
+	if (left > 0)
+		appendStringInfo(&words, "; webhooks left at Cobot, and ignored here: %d", left);
+	return words.data;
 }
 
 /*
  * cobot_disconnect(integration bigint) -> text
  *
- * The token is the first to go, so that nobody begins anything with it while Cobot is
+ * The token here is the first to go, so that nobody begins anything with it while Cobot is
  * asked; what is under way elsewhere looks again before each of its steps.
  */
 Datum
@@ -296,18 +319,22 @@ plug_disconnect(PG_FUNCTION_ARGS)
 	load(fcinfo, &integration);
 
 	QueryArg	arg = query_int64(integration.id);
+	Secret		retired = secret_load(SECRET_RETIRED_TOKEN, integration.id);
 
 	query_run("UPDATE smartspace.cobot_integration SET state = 'disconnected', state_reason = NULL, state_since = pg_catalog.now()"
 			  " WHERE id = $1 AND state <> 'disconnected'", 1, &arg);
 	secret_store(SECRET_TOKEN, integration.id, NULL);
+	if (retired.state != SECRET_NONE)
+		secret_store(SECRET_RETIRED_TOKEN, integration.id, NULL);
 	/* an admin who comes back at this moment is not waited for, and connects it again */
 	query_run("DELETE FROM smartspace.cobot_oauth_flow WHERE state_digest IN (SELECT f.state_digest FROM smartspace.cobot_oauth_flow f"
 			  " WHERE f.integration_id = $1 FOR UPDATE SKIP LOCKED)", 1, &arg);
 	query_run("UPDATE smartspace.cobot_sync_task SET due_at = 'infinity', requested_at = NULL, requested_by = NULL, check_due_at = 'infinity'"
 			  " WHERE integration_id = $1", 1, &arg);
 
-	char	   *words = psprintf("disconnected; %s", end_token(&integration));
+	char	   *words = psprintf("disconnected; %s", end_connection(&integration, &retired));
 
+	secret_wipe(&retired);
 	integration_wipe(&integration);
 	return text_result(words);
 }

@@ -41,6 +41,7 @@ typedef struct SecretPlace
 static const SecretPlace places[] = {
 	[SECRET_TOKEN] = {"token", "smartspace.cobot_secret", "integration_id", "token"},
 	[SECRET_CLIENT_SECRET] = {"client_secret", "smartspace.cobot_secret", "integration_id", "client_secret"},
+	[SECRET_RETIRED_TOKEN] = {"retired_token", "smartspace.cobot_secret", "integration_id", "retired_token"},
 	[SECRET_MOBILE_APP] = {"mobile_app", "smartspace.mobile_app_secret", "mobile_app_id", "client_secret"}
 };
 

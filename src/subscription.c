@@ -264,6 +264,41 @@ subscription_check_forbidden(const Webhooks *webhooks, CobotCall **calls, int co
 		raise_forbidden(webhooks, calls[0], "write_subscriptions");
 }
 
+/* By the ids alone: to ask for the list first would take one more scope. */
+void
+subscription_end(int64 integration, CobotClient *client, int *deleted, int *left)
+{
+	QueryArg	arg = query_int64(integration);
+
+	lock_subscriptions(integration);
+
+	uint64		count = query_run("SELECT s.secret_digest, s.cobot_id FROM smartspace.cobot_webhook_subscription s"
+								  " WHERE s.integration_id = $1 ORDER BY s.cobot_id", 1, &arg);
+	uint8		(*digests)[WEBHOOK_DIGEST_LENGTH] = palloc(sizeof(*digests) * Max(count, 1));
+	CobotCall **calls = palloc(sizeof(CobotCall *) * Max(count, 1));
+	int			sent = 0;
+
+	for (uint64 i = 0; i < count && client; i++)
+	{
+		char	   *cobot_id = query_result_text(i, 2);
+
+		if (cobot_id == NULL)
+			continue;
+		webhook_secret_result_digest(i, 1, digests[sent]);
+		calls[sent++] = cobot_delete_subscription(client, cobot_id);
+	}
+	cobot_perform(calls, sent);
+	*deleted = 0;
+	for (int i = 0; i < sent; i++)
+	{
+		if (!subscription_is_deleted(calls[i]))
+			continue;
+		subscription_forget(digests[i]);
+		(*deleted)++;
+	}
+	*left = (int) count - *deleted;
+}
+
 /* ---- list ---- */
 
 /* Of a callback, what may be shown: the scheme and the host. Others' URLs may hold their secrets anywhere. */

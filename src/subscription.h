@@ -1,7 +1,7 @@
 /*
  * subscription.h
  *	  The webhook subscriptions of one integration, here and at Cobot. Shared by
- *	  the subscription*.c files; nobody else needs more than the SQL functions.
+ *	  the subscription*.c files; others need subscription_end() at most.
  *
  *	subscription.c			what there is; list and delete
  *	subscription_create.c	make what is missing
@@ -79,6 +79,14 @@ extern bool subscription_is_deleted(const CobotCall *call);
 
 /* Throws if there are calls and Cobot refused every one for lack of rights: that is one error, and nothing was done. */
 extern void subscription_check_forbidden(const Webhooks *webhooks, CobotCall **calls, int count);
+
+/*
+ * For whoever gives up the token that the client has: deletes ours, as far as Cobot lets us
+ * and its ids are known, and forgets those. client NULL: nobody can be asked. *deleted, *left:
+ * how many. Throws nothing because of what Cobot says. Who pulls the plug has locked the
+ * integration.
+ */
+extern void subscription_end(int64 integration, CobotClient *client, int *deleted, int *left);
 
 /* A row (event, result, message) of the result; message may be NULL. */
 extern void subscription_put_result(Webhooks *webhooks, const char *event, const char *result, const char *message);

@@ -39,12 +39,12 @@ COMMENT ON FUNCTION smartspace.cobot_connect_url(bigint, text) IS
 'the address of Cobot where an admin of the space authorises the integration, good once and for ten minutes; Cobot sends the admin back to redirect_uri with state and code for cobot_connect()';
 
 CREATE FUNCTION smartspace.cobot_connect(state text, code text DEFAULT NULL, error text DEFAULT NULL, error_description text DEFAULT NULL,
-	OUT integration bigint, OUT state text, OUT space_name text, OUT time_zone text, OUT granted_scope text[], OUT missing_scope text[],
+	redirect_uri text DEFAULT NULL, OUT integration bigint, OUT state text, OUT space_name text, OUT time_zone text, OUT granted_scope text[], OUT missing_scope text[],
 	OUT custom_field text, OUT message text)
 LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'plug_connect';
-COMMENT ON FUNCTION smartspace.cobot_connect(text, text, text, text) IS
-'takes what Cobot sent an admin back with and connects the integration that cobot_connect_url() was called for, as cobot_connect_token() does: state connected; or denied or failed, with a message, where Cobot sent an error instead of a code; asks Cobot';
+COMMENT ON FUNCTION smartspace.cobot_connect(text, text, text, text, text) IS
+'takes what Cobot sent an admin back with and connects the integration that cobot_connect_url() was called for, as cobot_connect_token() does: state connected; or denied or failed, with a message, where Cobot sent an error instead of a code. redirect_uri: where the admin came back to, which has to be that of cobot_connect_url(); null: not compared. Asks Cobot';
 
 CREATE FUNCTION smartspace.cobot_check_connection(integration bigint, OUT result text, OUT missing_scope text[], OUT message text)
 LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -57,7 +57,7 @@ RETURNS text
 LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'plug_disconnect';
 COMMENT ON FUNCTION smartspace.cobot_disconnect(bigint) IS
-'unplugs an integration: revokes its token at Cobot if that can be had, deletes it here, and says in words what became of it. Cobot is asked nothing from then on; members, grants, mappings and history stay';
+'unplugs an integration: deletes its webhooks and revokes its token at Cobot if that can be had, deletes the token here, and says in words what became of them. Cobot is asked nothing from then on; members, grants, mappings and history stay';
 CREATE FUNCTION smartspace.cobot_set_client_secret_file(integration bigint, path text)
 RETURNS void
 LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp

@@ -75,7 +75,7 @@ is($t->try("SELECT * FROM smartspace.cobot_sync($loft)")->{sqlstate}, '55000', '
 
 # --- good tokens of the wrong people ---
 check_refused('admin of another space', "admin-token-$second", '42501',
-	qr/ERROR:  42501: the token's user is not an admin of "$first"\nDETAIL:  The user is an admin of "$second"\.\nHINT:  Use a token of an admin of this space, or correct the subdomain/);
+	qr/ERROR:  42501: the token's user is not an admin of "$first"\nDETAIL:  The user is an admin of "$second"\.\nHINT:  Connect it as an admin of this space, or correct the subdomain/);
 $t->cobot->add_user(id => 'nobody', admin_of => []);
 check_refused('admin of nothing', $t->cobot->token(user => 'nobody'), '42501', qr/DETAIL:  The user is an admin of no space\./);
 check_refused('admin of nothing who hides it', $t->cobot->token(user => 'nobody', scopes => [ grep { $_ ne 'read_user' } @all_scopes ]), '42501',
@@ -132,7 +132,7 @@ foreach my $around ([ '  ', '' ], [ '', "\n" ], [ "\t", " \r\n" ])
 	my $answer = connect_with("$around->[0]admin-token$around->[1]");
 
 	ok($answer->{ok}, 'blanks around a token are taken away') or diag $answer->{err};
-	is((grep { $_->{path} =~ m{^/api/access_tokens/} && $_->{path} !~ m{^/api/access_tokens/admin-token(/space)?$} } $t->cobot->log), 0, '... before it is sent');
+	is((grep { $_->{method} ne 'DELETE' && $_->{path} =~ m{^/api/access_tokens/} && $_->{path} !~ m{^/api/access_tokens/admin-token(/space)?$} } $t->cobot->log), 0, '... before it is sent');
 }
 
 # --- what is kept is the space token ---

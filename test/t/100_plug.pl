@@ -77,7 +77,8 @@ sub come_back
 {
 	my ($state, $code, %options) = @_;
 
-	return attempt(($options{settings} // '') . ' SELECT row_to_json(c) FROM smartspace.cobot_connect(' . quoted($state) . ', ' . quoted($code) . ') c');
+	return attempt(($options{settings} // '') . ' SELECT row_to_json(c) FROM smartspace.cobot_connect(' . quoted($state) . ', ' . quoted($code)
+		  . ($options{redirect_uri} ? ', redirect_uri => ' . quoted($options{redirect_uri}) : '') . ') c');
 }
 
 # Coming back must fail: with this SQLSTATE, saying this, and leaving everything as it was.
@@ -105,6 +106,8 @@ foreach my $wrong ([ 'NULL', "'x'", '22004' ], [ "'x'", 'NULL', '22004' ], [ "''
 {
 	is(attempt("SELECT smartspace.cobot_set_client($loft, $wrong->[0], $wrong->[1])")->{sqlstate}, $wrong->[2], "no client: $wrong->[0], $wrong->[1]");
 }
+is(attempt("SELECT smartspace.cobot_create_integration('Wrong', 'wrong', $_)")->{sqlstate}, '22023', "nor a new one: $_") foreach "E'a\\n', 'x'", "'x', E'a\\n'", "'x', ''", "'', 'x'";
+is(attempt("SELECT smartspace.cobot_set_client_secret($loft, E'a\\n')")->{sqlstate}, '22023', 'nor a secret with the end of a line');
 is(attempt("SELECT smartspace.cobot_set_client(4711, 'x', 'y')")->{sqlstate}, '42704', 'nor for an integration that does not exist');
 ok(attempt("SELECT smartspace.cobot_set_client($loft, 'plug+app/1', " . quoted($app->{client_secret}) . ')')->{ok}, 'a client with odd characters is taken');
 
@@ -152,11 +155,13 @@ isnt(token_of($loft), $first_token, 'a space token is what is kept');
 is((grep { $_->{method} eq 'DELETE' && $_->{path} eq "/api/access_tokens/$first_token" && $_->{status} == 204 } $cobot->log), 1, '... and the admin\'s is revoked');
 is((grep { $_->{host} !~ /^(www|$first)\.cobot\.me$/ } $cobot->log), 0, 'nobody else was asked');
 is($t->sql('SELECT smartspace.cobot_run_due()'), '1 synchronised, 0 of them not well', 'a first synchronisation was queued');
+is($t->sql("SELECT count(*) FROM smartspace.cobot_sync_task WHERE integration_id = $loft AND check_due_at BETWEEN now() + interval '11 hours' AND now() + interval '37 hours'"), 1, '... and the first check of the connection is due in about a day');
 is($t->sql("SELECT count(*) FROM smartspace.cobot_oauth_flow WHERE state_digest = sha256('$state') AND verifier IS NULL AND used_at IS NOT NULL"), 1, 'the verifier is forgotten');
 
 # --- states that are no good ---
 my ($good_state, $good_code) = authorized($loft);
 check_refused('replayed', $state, $came{code}, '22023', qr/belongs to no authorisation that is under way\nDETAIL:  It was used before\.\nHINT:  Begin again with a new URL of smartspace\.cobot_connect_url/);
+check_refused('brought to another address', $good_state, $good_code, '22023', qr/DETAIL:  It was made for another redirect URI\./, redirect_uri => 'https://evil.example/');
 check_refused('replayed with another code', $state, $good_code, '22023', qr/It was used before/);
 check_refused('unknown', 'A' x 43, $good_code, '22023', qr/DETAIL:  It is unknown/);
 check_refused('one character of it is wrong', $good_state =~ s/(.)$/$1 eq 'A' ? 'B' : 'A'/er, $good_code, '22023', qr/DETAIL:  It is unknown/);
@@ -166,6 +171,13 @@ check_refused('with control characters', "$good_state\r\nX-Evil: 1", $good_code,
 check_refused('quotes and percent signs', q{'; DROP TABLE x; -- %s%n%%}, $good_code, '22023', qr/DETAIL:  It is unknown/);
 is(attempt("SELECT smartspace.cobot_connect(NULL, 'x')")->{sqlstate}, '22004', 'no state');
 is(attempt("SELECT smartspace.cobot_connect('x')")->{sqlstate}, '22004', 'neither code nor error');
+is(attempt("SELECT smartspace.cobot_connect('x', NULL, '')")->{sqlstate}, '22004', 'an empty error is none');
+check_refused('where nothing can be stored', $good_state, $good_code, '25006', qr/cannot execute cobot_connect\(\) in a read-only transaction/, settings => 'BEGIN READ ONLY;');
+my $home = $t->sql("UPDATE smartspace.cobot_integration SET armed_database = armed_database::int8 + 1 WHERE id = $loft RETURNING armed_database::int8 - 1");
+$cobot->clear_log;
+check_refused('in a copy', $good_state, $good_code, '55000', qr/not armed for this database/);
+is(scalar($cobot->log), 0, '... which asks Cobot nothing');
+$t->sql("UPDATE smartspace.cobot_integration SET armed_database = $home WHERE id = $loft");
 my $flow = "smartspace.cobot_oauth_flow SET %s WHERE state_digest = sha256('$good_state')";
 $t->sql('UPDATE ' . sprintf $flow, 'expires_at = now()');
 check_refused('expired', $good_state, $good_code, '22023', qr/DETAIL:  It has expired: it is good for 600 seconds\./);
@@ -224,7 +236,9 @@ foreach my $case (
 	[ 'no token', { body => '{"access_token":null,"token_type":"bearer"}' }, '08P01', qr/access_token/ ],
 	[ 'an empty token', { body => '{"access_token":""}' }, '08P01', qr/access_token is missing/ ],
 	[ 'a number', { body => '{"access_token":17}' }, '08P01', qr/access_token/ ],
-	[ 'a token that is none', { body => '{"access_token":"a\\r\\nX-Evil: 1"}' }, '22023', qr/this is not an access token/ ],
+	[ 'a token that is none', { body => '{"access_token":"a\\r\\nX-Evil: 1"}' }, '08P01', qr/access_token is not 1 to 1000 printable ASCII characters/ ],
+	[ 'a token that is too long', { body => '{"access_token":"' . 'a' x 1001 . '"}' }, '08P01', qr/access_token is not 1 to 1000 printable ASCII characters/ ],
+	[ 'an endless answer', { body => '{"access_token":"' . 'a' x 100_000 . '"}' }, '54000', qr/the answer is too large/, 'SET smartspace_cobot.response_limit = 64;' ],
 	[ 'an unknown error', { status => 400, body => '{"error":"' . $echo . '","error_description":"' . $echo . '"}' }, '22023', qr/Cobot rejected the request/ ],
 	[ 'a wrong client', { status => 401, body => '{"error":"invalid_client"}' }, '28000', qr/the client id or the client secret is wrong.*\nDETAIL: .*HTTP status 401/ ],
 	[ 'an odd error', { status => 400, body => '{"error":{"invalid_grant":1}}' }, '22023', qr/Cobot rejected the request/ ],
@@ -232,13 +246,13 @@ foreach my $case (
 	[ 'a stalled body', { stall => 10 }, '08006', qr/did not answer in time/ ],
 	[ 'a redirect', { status => 302, headers => { Location => 'https://evil.example/' } }, '08P01', qr/Cobot redirects/ ])
 {
-	my ($name, $fault, $sqlstate, $says) = @$case;
+	my ($name, $fault, $sqlstate, $says, $settings) = @$case;
 	my ($state, $code) = authorized($loft);
 
 	$fault->{headers}{'X-Request-Id'} = $code;
 	$cobot->fault(match => { path => '/oauth/access_token' }, times => 0, %$fault);
 	$cobot->clear_log;
-	check_refused("the token endpoint: $name", $state, $code, $sqlstate, $says, settings => "SET smartspace_cobot.request_timeout = '700ms'; SET smartspace_cobot.max_retries = 2;");
+	check_refused("the token endpoint: $name", $state, $code, $sqlstate, $says, settings => "SET smartspace_cobot.request_timeout = '700ms'; SET smartspace_cobot.max_retries = 2;" . ($settings // ''));
 	is((grep { $_->{method} eq 'POST' } $cobot->log), 1, '... after one POST');
 	$cobot->clear_faults;
 }
@@ -323,10 +337,9 @@ sub daily_check
 }
 
 $t->sync($loft);
-is($t->sql("SELECT count(*) FROM smartspace.cobot_sync_task WHERE integration_id = $loft AND check_due_at BETWEEN now() + interval '11 hours' AND now() + interval '37 hours'"), 1, 'after connecting the first check is due in about a day');
 $cobot->clear_log;
 is_deeply(check($loft), { result => 'ok', missing_scope => [], message => undef }, 'all is well');
-is_deeply([ sort map { $_->{path} =~ s{(access_tokens|memberships)/.*}{$1/}r } $cobot->log ], [qw(/api/access_tokens/ /api/memberships/ /api/space/custom_fields)], '... by three cheap questions');
+is_deeply([ sort map { $_->{path} =~ s{(access_tokens|memberships)/.*}{$1/}r } grep { $_->{method} eq 'GET' } $cobot->log ], [qw(/api/access_tokens/ /api/memberships/ /api/space/custom_fields)], '... by three cheap questions');
 is($t->sql("SELECT checked_at > now() - interval '1 minute' FROM smartspace.cobot_integration WHERE id = $loft"), 't', '... and it is kept when');
 is(check($yard)->{result}, 'ok', 'the other one, too');
 is(attempt("SELECT smartspace.cobot_check_connection($_)")->{sqlstate}, $_ eq 'NULL' ? '22004' : '42704', "no check of $_") foreach 'NULL', 4711;

@@ -1,7 +1,7 @@
 /*
  * unit_oauth.c
- *	  Unit tests of src/oauth_text.c: where Cobot may send people back to, and what may be
- *	  asked for.
+ *	  Unit tests of src/oauth_text.c: where Cobot may send people back to, what may be
+ *	  asked for, and what ids, secrets and tokens are made of.
  */
 #include "postgres_fe.h"
 
@@ -82,9 +82,25 @@ test_scopes(void)
 	is_text(oauth_check_scope(long_text("", 'x', 1001)), "is longer than 1000 characters", "1001 characters");
 }
 
+static void
+test_plain_texts(void)
+{
+	ok(oauth_is_plain("a", 1), "one character");
+	ok(oauth_is_plain("!~%&+/=", 7), "whatever can be printed");
+	ok(!oauth_is_plain("", 10), "not nothing");
+	ok(!oauth_is_plain("ab", 1), "not more than the limit");
+	ok(!oauth_is_plain("a b", 10), "no blank");
+	ok(!oauth_is_plain("ab\n", 10), "no line end");
+	ok(!oauth_is_plain("a\x7F", 10), "no control character");
+	ok(!oauth_is_plain("\xC3\xB6", 10), "no other than ASCII");
+	ok(oauth_is_plain(long_text("", 'x', 1000), 1000), "1000 characters");
+	ok(!oauth_is_plain(long_text("", 'x', 1001), 1000), "1001 characters");
+}
+
 int
 main(void)
 {
+	test_plain_texts();
 	test_redirect_uris();
 	test_scopes();
 	return done_testing();
