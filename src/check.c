@@ -207,10 +207,7 @@ forget_retired(int64 id, const Check *check)
 {
 	for (int i = 0; i < check->count; i++)
 	{
-		CobotOutcome outcome = check->calls[i]->outcome;
-
-		if (check->question[i] != CHECK_RETIRED ||
-			(outcome != COBOT_OK && outcome != COBOT_UNAUTHORIZED && outcome != COBOT_NOT_FOUND))
+		if (check->question[i] != CHECK_RETIRED || !cobot_token_is_gone(check->calls[i]))
 			continue;
 		integration_lock(id);
 

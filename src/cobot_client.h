@@ -171,6 +171,9 @@ extern const cJSON *cobot_answer(CobotCall *call, JsonError *error);
 /* First call, in order, that did not end in COBOT_OK; NULL if all did. */
 extern CobotCall *cobot_first_failure(CobotCall **calls, int count);
 
+/* Of cobot_delete_token(): the token works no more, whoever ended it. */
+extern bool cobot_token_is_gone(const CobotCall *call);
+
 /* One word for logs: "not_json". */
 extern const char *cobot_outcome_label(CobotOutcome outcome);
 

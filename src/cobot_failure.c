@@ -176,6 +176,12 @@ cobot_failure_detail(const CobotCall *call)
 	return detail.data;
 }
 
+bool
+cobot_token_is_gone(const CobotCall *call)
+{
+	return call->outcome == COBOT_OK || call->outcome == COBOT_UNAUTHORIZED || call->outcome == COBOT_NOT_FOUND;
+}
+
 const char *
 cobot_outcome_label(CobotOutcome outcome)
 {

@@ -103,10 +103,7 @@ connect_create_integration(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the name must have 1 to %d characters and not be blank", NAME_LENGTH_LIMIT)));
-	if (client_id)
-		oauth_check_client_text(client_id, "client id");
-	if (client_secret)
-		oauth_check_client_text(client_secret, "client secret");
+	oauth_check_client(client_id, client_secret);
 	if (PG_ARGISNULL(4) || PG_ARGISNULL(5))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
@@ -149,8 +146,7 @@ connect_set_client_secret(PG_FUNCTION_ARGS)
 	Integration integration;
 
 	PreventCommandIfReadOnly("cobot_set_client_secret()");
-	if (client_secret)
-		oauth_check_client_text(client_secret, "client secret");
+	oauth_check_client(NULL, client_secret);
 	SPI_connect();
 	integration_load(&integration, PG_ARGISNULL(0) ? 0 : PG_GETARG_INT64(0), PG_ARGISNULL(0));
 	integration_wipe(&integration);
@@ -228,7 +224,7 @@ report_missing_scopes(Connection *connection)
 		ereport(strcmp(scope, "read_memberships") == 0 ? ERROR : WARNING,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("the token lacks the scope %s: %s", scope, query_result_text(i, 2)),
-				 errhint("Add the scope to the OAuth client in Cobot and let an admin authorise it again.")));
+				 errhint("Add the scope to the OAuth client in Cobot and to cobot_integration.oauth_scope, and let an admin authorise it again.")));
 	}
 	return query_text_array(missing, (int) count);
 }

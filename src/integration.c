@@ -129,7 +129,8 @@ integration_require_connected(const Integration *integration)
 				 errmsg("integration \"%s\" is not connected to Cobot", integration->name),
 				 errdetail("There is no access token for https://%s.cobot.me. Tokens are not part of a dump, so a restored database has none.",
 						   integration->subdomain),
-				 errhint("Connect it with smartspace.cobot_connect_token(%lld, token).", (long long) integration->id)));
+				 errhint("Connect it with smartspace.cobot_connect_token(%lld, token), or let an admin of the space do so with a click, by smartspace.cobot_connect_url().",
+						 (long long) integration->id)));
 	secret_require_readable(&integration->token, psprintf("the token of integration \"%s\"", integration->name));
 }
 

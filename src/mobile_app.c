@@ -110,10 +110,7 @@ mobile_app_allows(const MobileApp *app, const char *redirect_uri)
 static void
 check_client(const char *client_id, const char *client_secret)
 {
-	if (client_id)
-		oauth_check_client_text(client_id, "client id");
-	if (client_secret)
-		oauth_check_client_text(client_secret, "client secret");
+	oauth_check_client(client_id, client_secret);
 	if (client_secret && client_id == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),

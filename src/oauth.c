@@ -28,7 +28,8 @@
 #define CODE_LIMIT_BYTES 2000
 
 /* The form for the exchange: all of its values percent-encoded, and its names. */
-#define FORM_SIZE (3 * (CODE_LIMIT_BYTES + 2 * OAUTH_CLIENT_LIMIT_BYTES + RANDOM_LENGTH) + 200)
+#define FORM_SIZE \
+	(3 * (CODE_LIMIT_BYTES + OAUTH_CLIENT_ID_LIMIT_BYTES + OAUTH_CLIENT_SECRET_LIMIT_BYTES + RANDOM_LENGTH) + 200)
 
 /* What Cobot may tell about a refusal; it is written by who knows what, so it is clipped. */
 #define DESCRIPTION_LIMIT_CHARACTERS 200
@@ -149,15 +150,22 @@ oauth_wipe(OauthFlow *flow)
 		explicit_bzero(flow->verifier, strlen(flow->verifier));
 }
 
-void
-oauth_check_client_text(const char *text, const char *name)
+static void
+check_client_text(const char *text, const char *name, int limit_bytes)
 {
-	if (!oauth_is_plain(text, OAUTH_CLIENT_LIMIT_BYTES))
+	if (text && !oauth_is_plain(text, limit_bytes))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("this is not a %s", name),
-				 errdetail("It is 1 to %d printable ASCII characters without blanks.", OAUTH_CLIENT_LIMIT_BYTES),
+				 errdetail("It is 1 to %d printable ASCII characters without blanks.", limit_bytes),
 				 errhint("Copy it from the OAuth client at dev.cobot.me/oauth2_clients.")));
+}
+
+void
+oauth_check_client(const char *client_id, const char *client_secret)
+{
+	check_client_text(client_id, "client id", OAUTH_CLIENT_ID_LIMIT_BYTES);
+	check_client_text(client_secret, "client secret", OAUTH_CLIENT_SECRET_LIMIT_BYTES);
 }
 
 /* ---- begin ---- */

@@ -48,10 +48,10 @@ typedef struct OauthClient
 extern void oauth_wipe_client(OauthClient *client);
 
 /*
- * Throws 22023 unless it may be the id or the secret of an OAuth client; name says which
- * of them. The text is not shown.
+ * Throws 22023 for what cannot be the id, or the secret, of an OAuth client, without showing
+ * it. NULL: there is none to look at.
  */
-extern void oauth_check_client_text(const char *text, const char *name);
+extern void oauth_check_client(const char *client_id, const char *client_secret);
 
 /*
  * Begins a flow and returns the URL for the person's browser. purpose, owner,

@@ -63,8 +63,7 @@ plug_set_client(PG_FUNCTION_ARGS)
 	char	   *client_id = argument_required_text(fcinfo, 1, "client id");
 	char	   *client_secret = argument_required_text(fcinfo, 2, "client secret");
 
-	oauth_check_client_text(client_id, "client id");
-	oauth_check_client_text(client_secret, "client secret");
+	oauth_check_client(client_id, client_secret);
 	SPI_connect();
 	load(fcinfo, &integration);
 	integration_wipe(&integration);
@@ -233,44 +232,52 @@ plug_connect(PG_FUNCTION_ARGS)
 
 /* ---- disconnect ---- */
 
-/* What became of the token at Cobot, in words. */
+/* The one in use, and one that waits to be revoked. */
+#define TOKEN_LIMIT 2
+
+/* What became of tokens at Cobot, in words; call: the worst case. */
 static char *
 revoked_in_words(const CobotCall *call)
 {
 	if (call->outcome == COBOT_OK)
 		return pstrdup("its token is revoked");
-	if (call->outcome == COBOT_UNAUTHORIZED || call->outcome == COBOT_NOT_FOUND)
+	if (cobot_token_is_gone(call))
 		return pstrdup("Cobot did not know its token any more");
-	return psprintf("its token is deleted here but could not be revoked (%s): revoke it in Cobot",
+	return psprintf("its token could not be revoked (%s), and is kept for nothing but that: call cobot_disconnect again",
 					cobot_failure_message(call));
 }
 
 /*
- * Deletes the webhooks while there is a token to do so, then revokes it, and the one before
- * it where that was not done yet.
+ * Deletes the webhooks while there is a token to do so, then revokes it, and the one that
+ * waited for that. What could not be revoked waits for the next time; of two, the newer one.
  */
 static char *
-ask_to_end(const Integration *integration, const Secret *retired, int *deleted, int *left)
+ask_to_end(const Integration *integration, const Secret *const *tokens, int count, int *deleted, int *left)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "smartspace_cobot disconnect",
 												  ALLOCSET_SMALL_SIZES);
-	const Secret *tokens[] = {&integration->token, retired};
-	CobotClient clients[lengthof(tokens)];
-	CobotCall  *calls[lengthof(tokens)];
-	int			count = 0;
+	CobotClient clients[TOKEN_LIMIT];
+	CobotCall  *calls[TOKEN_LIMIT];
+	int			worst = 0;
 
-	for (int i = 0; i < (int) lengthof(tokens) && tokens[i]->state == SECRET_READ; i++)
+	for (int i = 0; i < count; i++)
 	{
 		integration_open_client_with(integration, &clients[i], context, tokens[i]->value);
-		calls[count++] = cobot_delete_token(&clients[i]);
+		calls[i] = cobot_delete_token(&clients[i]);
 	}
 	subscription_end(integration->id, &clients[0], deleted, left);
 	cobot_perform(calls, count);
-
-	char	   *words = revoked_in_words(calls[0]);
-
 	for (int i = 0; i < count; i++)
+	{
+		if (cobot_token_is_gone(calls[worst]) && !cobot_token_is_gone(calls[i]))
+			worst = i;
 		explicit_bzero((char *) clients[i].token, strlen(clients[i].token));
+	}
+	if (!cobot_token_is_gone(calls[worst]))
+		secret_store(SECRET_RETIRED_TOKEN, integration->id, tokens[worst]->value);
+
+	char	   *words = revoked_in_words(calls[worst]);
+
 	MemoryContextDelete(context);
 	return words;
 }
@@ -279,17 +286,23 @@ ask_to_end(const Integration *integration, const Secret *retired, int *deleted, 
 static char *
 end_connection(const Integration *integration, const Secret *retired)
 {
+	const Secret *tokens[TOKEN_LIMIT];
+	int			count = 0;
 	StringInfoData words;
 	int			deleted,
 				left;
 
+	if (integration->token.state == SECRET_READ)
+		tokens[count++] = &integration->token;
+	if (retired->state == SECRET_READ)
+		tokens[count++] = retired;
 	initStringInfo(&words);
-	if (integration->token.state == SECRET_READ && home_is_here(&integration->home))
-		appendStringInfoString(&words, ask_to_end(integration, retired, &deleted, &left));
+	if (count > 0 && home_is_here(&integration->home))
+		appendStringInfoString(&words, ask_to_end(integration, tokens, count, &deleted, &left));
 	else
 	{
-		appendStringInfoString(&words, integration->token.state == SECRET_NONE ? "there was no token" :
-							   integration->token.state == SECRET_READ ? "its token was not revoked, because this is not the place it is armed for" :
+		appendStringInfoString(&words, count > 0 ? "its token was not revoked, because this is not the place it is armed for" :
+							   integration->token.state == SECRET_NONE ? "there was no token" :
 							   "its token is deleted here but could not be revoked, because it could not be read: revoke it in Cobot");
 		subscription_end(integration->id, NULL, &deleted, &left);
 	}

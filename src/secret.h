@@ -16,7 +16,7 @@ typedef enum SecretKind
 {
 	SECRET_TOKEN,				/* by the id of the integration, as the next one */
 	SECRET_CLIENT_SECRET,
-	SECRET_RETIRED_TOKEN,		/* likewise: of a connection before, until Cobot has revoked it */
+	SECRET_RETIRED_TOKEN,		/* likewise: used no more, until Cobot has revoked it */
 	SECRET_MOBILE_APP			/* client secret, by the id of the mobile app */
 } SecretKind;
 

@@ -50,14 +50,14 @@ CREATE FUNCTION smartspace.cobot_check_connection(integration bigint, OUT result
 LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'check_connection';
 COMMENT ON FUNCTION smartspace.cobot_check_connection(bigint) IS
-'whether the token still may do what it has to, as the worker checks once a day: ok, missing_scope, auth_revoked, admin_rights_lost, account_suspended, or why it could not be found out; asks Cobot';
+'whether the token still may do what it has to, as the worker checks once a day: ok, missing_scope, auth_revoked, admin_rights_lost, account_suspended, or why it could not be found out. On this occasion the token of the connection before is revoked. Asks Cobot';
 
 CREATE FUNCTION smartspace.cobot_disconnect(integration bigint)
 RETURNS text
 LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'plug_disconnect';
 COMMENT ON FUNCTION smartspace.cobot_disconnect(bigint) IS
-'unplugs an integration: deletes its webhooks and revokes its token at Cobot if that can be had, deletes the token here, and says in words what became of them. Cobot is asked nothing from then on; members, grants, mappings and history stay';
+'unplugs an integration: deletes its webhooks and revokes its token at Cobot if that can be had, deletes the token here, and says in words what became of them; a token that could not be revoked is kept for that alone, and a second call tries again. Cobot is asked nothing from then on; members, grants, mappings and history stay';
 CREATE FUNCTION smartspace.cobot_set_client_secret_file(integration bigint, path text)
 RETURNS void
 LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp

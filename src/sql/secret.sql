@@ -14,7 +14,7 @@ CREATE TABLE smartspace.cobot_secret (
 COMMENT ON TABLE smartspace.cobot_secret IS 'tokens and client secrets; no privileges for anybody, never dumped. Sealed where they were stored with smartspace_cobot.key_file set: sealed:VERSION:KEYID:HEX';
 COMMENT ON COLUMN smartspace.cobot_secret.client_secret IS 'of the OAuth client registered at Cobot';
 COMMENT ON COLUMN smartspace.cobot_secret.token IS 'space token: belongs to the space, not to the admin who connected it';
-COMMENT ON COLUMN smartspace.cobot_secret.retired_token IS 'the token before that, which the next check of the connection revokes at Cobot';
+COMMENT ON COLUMN smartspace.cobot_secret.retired_token IS 'a token that is used no more and waits to be revoked at Cobot: by the next check of the connection, or by cobot_disconnect()';
 COMMENT ON COLUMN smartspace.cobot_secret.hash_seed IS 'random key of cobot_membership.source_hash';
 
 CREATE FUNCTION smartspace.cobot_secret_problem(kind text, id bigint, stored text, OUT reason text, OUT detail text)

@@ -115,7 +115,7 @@ $cobot->clear_faults;
 attempt_with_answer('HTTP 200, no JSON', '08P01', 'GET', body => $token{admin}, headers => \%echo);
 attempt_with_answer('HTTP 200, a list', '08P01', 'GET', body => qq(["$token{admin}"]), headers => \%echo);
 attempt_with_answer('HTTP 200, other keys', '08P01', 'GET', body => qq({"$token{admin}": "$token{admin}", "scope": "$token{admin}"}), headers => \%echo);
-attempt_with_answer('a space token that is none', '22023', 'POST', body => qq({"token": "$token{admin} $token{admin}"}));
+attempt_with_answer('a space token that is none', '08P01', 'POST', body => qq({"token": "$token{admin} $token{admin}"}));
 attempt_with_answer('a space token that is no text', '08P01', 'POST', body => qq({"token": {"$token{admin}": 1}}));
 
 # --- when the connection fails, and libcurl explains why ---

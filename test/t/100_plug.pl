@@ -429,9 +429,14 @@ foreach my $case ([ 'HTTP 500', { status => 500 } ], [ 'no answer', { drop => JS
 	come_back(authorized($yard));
 	$secret{ token_of($yard) } = 1;
 	$cobot->fault(match => { path => '/api/access_tokens/*', method => 'DELETE' }, times => 0, %$fault);
-	like(attempt("SELECT smartspace.cobot_disconnect($yard)")->{out}, qr/^disconnected; its token is deleted here but could not be revoked \(could not delete the access token: .*\): revoke it in Cobot$/, "$name: it is said what is left to do");
+	like(attempt("SELECT smartspace.cobot_disconnect($yard)")->{out}, qr/^disconnected; its token could not be revoked \(could not delete the access token: .*\), and is kept for nothing but that: call cobot_disconnect again$/, "$name: it is said what is left to do");
 	is(token_of($yard), '', '... and it is disconnected all the same');
 	$cobot->clear_faults;
+	$cobot->clear_log;
+	$t->sql("UPDATE smartspace.cobot_sync_task SET due_at = 'infinity', requested_at = NULL; SELECT smartspace.cobot_run_due()");
+	is(scalar($cobot->log), 0, '... so nobody uses it');
+	is(attempt("SELECT smartspace.cobot_disconnect($yard)")->{out}, 'disconnected; its token is revoked', '... and a second time ends it');
+	is(attempt("SELECT smartspace.cobot_disconnect($yard)")->{out}, 'disconnected; there was no token', '... for good');
 }
 come_back(authorized($yard));
 $secret{ token_of($yard) } = 1;

@@ -215,6 +215,19 @@ $t->sql("UPDATE smartspace.cobot_secret SET token = NULL WHERE integration_id = 
 is($t->sql("SELECT smartspace.cobot_disconnect($loft)"), 'disconnected; there was no token; webhooks left at Cobot, and ignored here: 12', 'without a token they are left');
 is((grep { $_->{method} eq 'DELETE' } $cobot->log), 0, '... and Cobot is asked nothing');
 
+# --- a plug that is pulled while Cobot is down, and put in again ---
+come_back();
+come_back();
+my @down = (stored('token'), stored('retired_token'));
+$cobot->fault(%$revoking, status => 502);
+like($t->sql("SELECT smartspace.cobot_disconnect($loft)"), qr/^disconnected; its token could not be revoked .*; webhooks deleted at Cobot: 12$/, 'Cobot is down');
+is(stored('token') . stored('retired_token'), $down[0], '... so the token waits');
+is($t->sql("SELECT state FROM smartspace.cobot_status WHERE integration_id = $loft"), 'disconnected', '... and nobody takes it for a connection');
+$cobot->clear_faults;
+come_back();
+is_deeply([ grep { $_ eq $down[0] } revoked() ], [ $down[0] ], 'whoever connects again ends it');
+is(stored('retired_token'), '', '... and nothing waits any more');
+
 # --- no token is anywhere but in its table ---
 ok(keys %secret > 10, '(' . keys(%secret) . ' tokens)');
 my $log = slurp_file($t->node->logfile);
