@@ -9,19 +9,6 @@
 
 #define COBOT_WWW "https://www.cobot.me"
 
-/* As one segment of a URL's path, palloc'd. */
-static char *
-encode_token(const CobotClient *client)
-{
-	char	   *encoded;
-
-	if (client->token == NULL)
-		elog(ERROR, "Cobot client has no token");
-	encoded = palloc(COBOT_PERCENT_ENCODED_SIZE(client->token));
-	cobot_percent_encode(encoded, client->token);
-	return encoded;
-}
-
 /* An URL of the client's space. */
 static char *
 space_url(const CobotClient *client, const char *path)
@@ -48,8 +35,28 @@ new_call(CobotClient *client, CobotEndpoint endpoint, const char *method, char *
 	call->retry_after_s = -1;
 	call->request = cobot_new_request(client, method, url);
 	call->request->bearer = client->token;
+	explicit_bzero(url, strlen(url));
 	pfree(url);
 	pfree(subject);
+	return call;
+}
+
+/* About the token itself, which is one segment of the URL's path. */
+static CobotCall *
+token_call(CobotClient *client, const char *method, const char *behind, char *subject)
+{
+	if (client->token == NULL)
+		elog(ERROR, "Cobot client has no token");
+
+	char	   *token = palloc(COBOT_PERCENT_ENCODED_SIZE(client->token));
+
+	cobot_percent_encode(token, client->token);
+
+	CobotCall  *call = new_call(client, ENDPOINT_TOKEN, method, psprintf(COBOT_WWW "/api/access_tokens/%s%s", token, behind),
+								subject);
+
+	explicit_bzero(token, strlen(token));
+	pfree(token);
 	return call;
 }
 
@@ -112,21 +119,13 @@ cobot_ask_user(CobotClient *client)
 CobotCall *
 cobot_ask_token_scopes(CobotClient *client)
 {
-	char	   *token = encode_token(client);
-	CobotCall  *call = new_call(client, ENDPOINT_TOKEN, "GET", psprintf(COBOT_WWW "/api/access_tokens/%s", token),
-								pstrdup("the scopes of the token"));
-
-	pfree(token);
-	return call;
+	return token_call(client, "GET", "", pstrdup("the scopes of the token"));
 }
 
 CobotCall *
 cobot_ask_space_token(CobotClient *client, const char *space_id)
 {
-	char	   *token = encode_token(client);
-	CobotCall  *call = new_call(client, ENDPOINT_TOKEN, "POST",
-								psprintf(COBOT_WWW "/api/access_tokens/%s/space", token),
-								psprintf("a space token for \"%s\"", client->subdomain));
+	CobotCall  *call = token_call(client, "POST", "/space", psprintf("a space token for \"%s\"", client->subdomain));
 	cJSON	   *body = cJSON_CreateObject();
 	char	   *json = NULL;
 
@@ -134,7 +133,6 @@ cobot_ask_space_token(CobotClient *client, const char *space_id)
 		json = cJSON_PrintUnformatted(body);
 	cJSON_Delete(body);
 	set_body(call, json);
-	pfree(token);
 	return call;
 }
 
@@ -153,13 +151,9 @@ cobot_post_access_token(CobotClient *client, const char *form)
 CobotCall *
 cobot_delete_token(CobotClient *client)
 {
-	char	   *token = encode_token(client);
-	CobotCall  *call = new_call(client, ENDPOINT_TOKEN, "DELETE", psprintf(COBOT_WWW "/api/access_tokens/%s", token),
-								pstrdup("the access token"));
+	CobotCall  *call = token_call(client, "DELETE", "", pstrdup("the access token"));
 
 	call->expect_empty = true;
-	explicit_bzero(token, strlen(token));
-	pfree(token);
 	return call;
 }
 
