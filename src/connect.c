@@ -319,9 +319,10 @@ end_tokens(const Connection *connection, const char *const *tokens, int count)
 }
 
 /*
- * Puts the token of the connection before aside; true if there is one. What waits there from
- * an earlier time is of a connection that was committed, so it can go now. Cobot may give
- * the same token twice. The integration is locked.
+ * Puts the token of the connection before aside; true if there is one. What waits there is
+ * of an earlier connection, which is committed (unless somebody connects twice within one
+ * transaction), so it can go now. Cobot may give the same token twice. The integration is
+ * locked.
  */
 static bool
 put_old_token_aside(const Connection *connection)

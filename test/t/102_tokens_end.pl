@@ -228,6 +228,18 @@ come_back();
 is_deeply([ grep { $_ eq $down[0] } revoked() ], [ $down[0] ], 'whoever connects again ends it');
 is(stored('retired_token'), '', '... and nothing waits any more');
 
+# --- a role that has to do with other integrations alone ---
+my $yard = $t->sql("SELECT smartspace.cobot_create_integration('Yard', '$second', 'plug', 'secret')");
+$t->sql("CREATE ROLE tenant; SELECT smartspace.cobot_grant_role('tenant', 'administer', '{$yard}')");
+my $foreign_state = connect_sql() =~ s/'\)$/', 'access_denied')/r;
+foreach my $way ([ 'with a code', $foreign_state =~ s/, 'access_denied'//r ], [ 'with an error', $foreign_state ])
+{
+	my $answer = $t->try("SET ROLE tenant; $way->[1]");
+
+	is($answer->{sqlstate}, '42704', "who has to do with other integrations alone cannot come back in this one, $way->[0]") or diag "$answer->{out}$answer->{err}";
+}
+is($t->try($foreign_state =~ s/, 'access_denied'//r)->{out}, 'connected', '... and uses up nothing');
+
 # --- no token is anywhere but in its table ---
 ok(keys %secret > 10, '(' . keys(%secret) . ' tokens)');
 my $log = slurp_file($t->node->logfile);
