@@ -226,13 +226,6 @@ read_memberships(CobotCall *call, const cJSON *list, Person *person)
 	person->listed_space = query_text_array(space, count);
 }
 
-/* NULL for a text that says nothing. */
-static const char *
-told(const char *text)
-{
-	return text && text[strspn(text, " \t\r\n")] != '\0' ? text : NULL;
-}
-
 /* Cobot's documented answer names the person only as an admin of a space. */
 static const char *
 read_admin_name(const cJSON *user)
@@ -241,9 +234,9 @@ read_admin_name(const cJSON *user)
 
 	cJSON_ArrayForEach(space, cJSON_GetObjectItemCaseSensitive(user, "admin_of"))
 	{
-		const char *name = told(cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(space, "name")));
+		const char *name = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(space, "name"));
 
-		if (name)
+		if (name && name[0] != '\0')
 			return name;
 	}
 	return NULL;
@@ -274,8 +267,6 @@ read_person(CobotCall *call)
 	{
 		if (cJSON_IsArray(list))
 			read_memberships(call, list, &person);
-		person.email = told(person.email);
-		person.name = told(person.name);
 		if (person.name == NULL)
 			person.name = read_admin_name(user);
 		return person;
@@ -284,6 +275,13 @@ read_person(CobotCall *call)
 }
 
 /* ---- the answer ---- */
+
+/* NULL for a text that says nothing. */
+static const char *
+told(const char *text)
+{
+	return text && text[strspn(text, " \t\r\n")] != '\0' ? text : NULL;
+}
 
 static QueryArg
 listed_arg(const Person *person, Datum array)
@@ -412,6 +410,8 @@ login_finish(PG_FUNCTION_ARGS)
 	else
 	{
 		person = read_person(ask_user(&app, &flow, code, context));
+		person.email = told(person.email);
+		person.name = told(person.name);
 		find_memberships(&person, &answer);
 	}
 	oauth_wipe(&flow);

@@ -415,8 +415,10 @@ foreach my $bare ('{"id":"u-ada"}', '{"id":"u-ada","memberships":null,"email":nu
 	is("$row->{result} $row->{name}", 'ok Ada', "enough: $bare");
 	is($row->{memberships}[0]{listed}, $bare =~ /\[\]/ ? JSON::PP::false : undef, '... and whether Cobot lists the membership is told where Cobot says so');
 }
-$cobot->fault(match => $user, body => '{"id":"u-ada","name":" ","email":"","admin_of":[{"name":""},{"name":"A. Admin"}]}');
-is_deeply([ @{ finish(go('u-ada')) }{qw(name email)} ], [ 'A. Admin', undef ], 'a text that says nothing is none');
+$cobot->fault(match => $user, body => '{"id":"u-ada","name":" ","email":""}');
+is_deeply([ @{ finish(go('u-ada')) }{qw(name email)} ], [ 'Ada', undef ], 'a text that says nothing is none');
+$cobot->fault(match => $user, body => '{"id":"u-ada","admin_of":[{"name":""},{"name":"A. Admin"}]}');
+is(finish(go('u-ada'))->{name}, 'A. Admin', 'a name as an admin is one');
 $cobot->fault(match => $user, body => '{"id":"u-none","memberships":[{},{"id":"a","space_subdomain":"tower"},{"id":"ada-loft","space_subdomain":"quay"},{"id":"ada-loft","space_name":"N"}]}');
 my $odd = finish(go('u-ada'));
 is_deeply([ $odd->{result}, [ map { "$_->{integration} $_->{state}" } @{ $odd->{memberships} } ] ], [ 'not_synchronised', ['quay not_synchronised'] ], 'an id of one space is nothing in another one');
