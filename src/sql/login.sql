@@ -25,7 +25,7 @@ COMMENT ON COLUMN smartspace.cobot_login_event.cobot_user_id IS
 COMMENT ON COLUMN smartspace.cobot_login_event.email IS 'of a stranger, where mobile_app.store_strangers was on; members have theirs in cobot_membership';
 COMMENT ON COLUMN smartspace.cobot_login_event.name IS 'as email';
 
-CREATE VIEW smartspace.cobot_followed_space AS
+CREATE VIEW smartspace.cobot_followed_space WITH (security_invoker = true) AS
 SELECT i.id AS integration_id, i.subdomain
 FROM smartspace.cobot_integration i
 WHERE smartspace.cobot_cannot_ask(i.state, smartspace.cobot_is_home(i.armed_system, i.armed_database, i.armed_environment),
