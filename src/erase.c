@@ -105,10 +105,15 @@ erase(const Membership *membership)
 	/* Deleting grants by hand first: their triggers look at the membership. */
 	query_run("DELETE FROM smartspace.manual_grant g WHERE g.membership_id = $1", 1, args);
 
-	/* logins of somebody of whom nothing else is left here */
+	/*
+	 * Logins of somebody of whom nothing else is left here. The membership may have lost
+	 * its user before: so also of whoever was a member (a stranger has an e-mail address)
+	 * by an id that no membership has any more.
+	 */
 	query_run("UPDATE smartspace.cobot_login_event e SET cobot_user_id = NULL, email = NULL, name = NULL"
-			  " FROM smartspace.cobot_membership m WHERE m.id = $1 AND e.cobot_user_id = m.user_id"
-			  " AND NOT EXISTS (SELECT FROM smartspace.cobot_membership o WHERE o.user_id = m.user_id AND o.id <> m.id)", 1, args);
+			  " FROM smartspace.cobot_membership m WHERE m.id = $1 AND e.cobot_user_id IS NOT NULL"
+			  " AND (e.cobot_user_id = m.user_id OR e.email IS NULL)"
+			  " AND NOT EXISTS (SELECT FROM smartspace.cobot_membership o WHERE o.user_id = e.cobot_user_id AND o.id <> m.id)", 1, args);
 
 	initStringInfo(&sql);
 	appendStringInfoString(&sql, "UPDATE smartspace.cobot_membership SET erased_at = pg_catalog.now(),"

@@ -19,6 +19,7 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 
 #include "mobile_app.h"
@@ -33,6 +34,12 @@ PG_FUNCTION_INFO_V1(login_finish);
 
 /* Old events that one login deletes, so that none of them takes long. */
 #define PURGE_LIMIT 100
+
+/* How long somebody who has been let in waits for the end of a token. */
+#define REVOKE_TIMEOUT_MS 3000
+
+/* What is kept of texts that a stranger chose. */
+#define KEPT_TEXT_LIMIT 500
 
 /* The columns of cobot_login(). */
 enum
@@ -114,13 +121,20 @@ login_url(PG_FUNCTION_ARGS)
 
 /* ---- asking Cobot ---- */
 
-/* A failure is no more than a pity: the login is as good without. */
+/*
+ * A failure is no more than a pity: the login is as good without. So it is not waited for
+ * as long as other answers are, lest the caller's own time runs out over it.
+ */
 static void
 revoke_token(CobotClient *client, const MobileApp *app)
 {
 	CobotCall  *call = cobot_delete_token(client);
+	int			guc_level = NewGUCNestLevel();
 
+	set_config_option("smartspace_cobot.request_timeout", psprintf("%d", Min(REVOKE_TIMEOUT_MS, smartspace_request_timeout_ms)),
+					  PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	cobot_perform(&call, 1);
+	AtEOXact_GUC(true, guc_level);
 	if (call->outcome != COBOT_OK && call->outcome != COBOT_NOT_FOUND)
 		ereport(WARNING,
 				(errcode(cobot_failure_sqlstate(call->outcome)),
@@ -167,9 +181,9 @@ ask_user(const MobileApp *app, const OauthFlow *flow, const char *code, MemoryCo
 	cobot_perform(&call, 1);
 	if (app->revoke_token && call->outcome != COBOT_UNAUTHORIZED)
 		revoke_token(client, app);
+	explicit_bzero((char *) client->token, strlen(client->token));
 	if (call->outcome != COBOT_OK)
 		raise_user_failure(call, app);
-	explicit_bzero((char *) client->token, strlen(client->token));
 	return call;
 }
 
@@ -262,6 +276,13 @@ read_person(CobotCall *call)
 
 /* ---- the answer ---- */
 
+/* NULL for a text that says nothing. */
+static const char *
+told(const char *text)
+{
+	return text && text[strspn(text, " \t\r\n")] != '\0' ? text : NULL;
+}
+
 static QueryArg
 listed_arg(const Person *person, Datum array)
 {
@@ -301,7 +322,8 @@ record_event(const MobileApp *app, const Answer *answer, const Person *person)
 	QueryArg	purge_args[] = {query_int64(smartspace_login_retention_days), query_int64(PURGE_LIMIT)};
 
 	query_run("INSERT INTO smartspace.cobot_login_event (mobile_app_id, result, cobot_user_id, email, name)"
-			  " VALUES ($1, $2, $3, $4, $5)", lengthof(args), args);
+			  " VALUES ($1, $2, $3, pg_catalog.\"left\"($4, " CppAsString2(KEPT_TEXT_LIMIT) "), pg_catalog.\"left\"($5, " CppAsString2(KEPT_TEXT_LIMIT) "))",
+			  lengthof(args), args);
 	query_run("DELETE FROM smartspace.cobot_login_event WHERE id IN (SELECT e.id FROM smartspace.cobot_login_event e"
 			  " WHERE e.at < pg_catalog.now() - $1 * interval '1 day' ORDER BY e.at LIMIT $2 FOR UPDATE SKIP LOCKED)",
 			  lengthof(purge_args), purge_args);
@@ -388,6 +410,8 @@ login_finish(PG_FUNCTION_ARGS)
 	else
 	{
 		person = read_person(ask_user(&app, &flow, code, context));
+		person.email = told(person.email);
+		person.name = told(person.name);
 		find_memberships(&person, &answer);
 	}
 	oauth_wipe(&flow);

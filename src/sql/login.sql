@@ -25,9 +25,19 @@ COMMENT ON COLUMN smartspace.cobot_login_event.cobot_user_id IS
 COMMENT ON COLUMN smartspace.cobot_login_event.email IS 'of a stranger, where mobile_app.store_strangers was on; members have theirs in cobot_membership';
 COMMENT ON COLUMN smartspace.cobot_login_event.name IS 'as email';
 
+CREATE VIEW smartspace.cobot_followed_space WITH (security_invoker = true) AS
+SELECT i.id AS integration_id, i.subdomain
+FROM smartspace.cobot_integration i
+WHERE smartspace.cobot_cannot_ask(i.state, smartspace.cobot_is_home(i.armed_system, i.armed_database, i.armed_environment),
+	i.fed_from_outside OR EXISTS (SELECT FROM smartspace.cobot_secret s WHERE s.integration_id = i.id AND s.token IS NOT NULL)) IS NULL;
+COMMENT ON VIEW smartspace.cobot_followed_space IS
+'spaces whose new memberships come here: those of integrations that are connected (or fed from outside), not paused, and at home in this database';
+COMMENT ON COLUMN smartspace.cobot_followed_space.integration_id IS 'our id of the integration';
+COMMENT ON COLUMN smartspace.cobot_followed_space.subdomain IS 'as cobot_integration has it';
+
 -- By Cobot's id of the person, and by Cobot's ids of the memberships that Cobot lists for
 -- the person: somebody may have been connected to a membership since the last
--- synchronisation. Never by e-mail address. What Cobot lists of a space that is connected
+-- synchronisation. Never by e-mail address. What Cobot lists of a space that is followed
 -- here, and is not here yet, has no membership_id; what was erased stays forgotten.
 CREATE FUNCTION smartspace.cobot_user_memberships(cobot_user_id text, listed_id text[] DEFAULT NULL, listed_subdomain text[] DEFAULT NULL)
 RETURNS TABLE (membership_id bigint, integration_id bigint, integration text, subdomain text, cobot_id text, name text, state text,
@@ -62,14 +72,17 @@ UNION ALL
 SELECT NULL, i.id, i.name, i.subdomain, l.cobot_id, NULL, 'not_synchronised', NULL, NULL, '[]', true
 FROM listed l
 	JOIN smartspace.cobot_integration i ON i.id = l.integration_id
+	JOIN smartspace.cobot_followed_space f ON f.integration_id = l.integration_id
 WHERE NOT EXISTS (SELECT FROM smartspace.cobot_membership m WHERE m.integration_id = l.integration_id AND m.cobot_id = l.cobot_id)
 ORDER BY 3, 5
 $$;
 COMMENT ON FUNCTION smartspace.cobot_user_memberships(text, text[], text[]) IS
-'the memberships of a person by Cobot''s id of the person, and by the ids and subdomains that Cobot lists for the person: state active, not_started, not_confirmed, ended or not_synchronised (Cobot has it, and it is not here yet), and the user groups at this moment. listed: whether Cobot lists it, null where Cobot was not asked';
+'the memberships of a person by Cobot''s id of the person, and by the ids and subdomains that Cobot lists for the person: state active, not_started, not_confirmed, ended or not_synchronised (Cobot has it in a space that is followed here, and it is not here yet), and the user groups at this moment. listed: whether Cobot lists it, null where Cobot was not asked';
 
 -- The best that any membership gives counts. What Cobot has and is not here yet goes before
--- what does not open a door anyway: after a synchronisation of the member it may.
+-- what does not open a door anyway: after a synchronisation of the member it may. What is
+-- neither here nor comes here is elsewhere, also where there is an integration that is new,
+-- disconnected or paused.
 CREATE FUNCTION smartspace.cobot_login_answer(cobot_user_id text, listed_id text[], listed_subdomain text[], listed_space text[],
 	OUT result text, OUT message text, OUT is_member boolean, OUT name text, OUT memberships jsonb, OUT elsewhere jsonb)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -101,7 +114,9 @@ SELECT s.result,
 	(SELECT coalesce(jsonb_agg(jsonb_build_object('cobot_id', nullif(l.id, ''), 'subdomain', nullif(l.subdomain, ''), 'space', nullif(l.space, ''))
 			ORDER BY l.space, l.subdomain, l.id), '[]')
 	 FROM unnest(listed_id, listed_subdomain, listed_space) AS l (id, subdomain, space)
-	 WHERE NOT EXISTS (SELECT FROM smartspace.cobot_integration i WHERE i.subdomain = l.subdomain))
+	 WHERE NOT EXISTS (SELECT FROM smartspace.cobot_followed_space f WHERE f.subdomain = l.subdomain)
+		AND NOT EXISTS (SELECT FROM smartspace.cobot_integration i JOIN smartspace.cobot_membership m ON m.integration_id = i.id
+			WHERE i.subdomain = l.subdomain AND m.cobot_id = l.id))
 FROM summary s
 $$;
 COMMENT ON FUNCTION smartspace.cobot_login_answer(text, text[], text[], text[]) IS
@@ -120,4 +135,4 @@ CREATE FUNCTION smartspace.cobot_login(state text, code text DEFAULT NULL, error
 LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off
 AS 'MODULE_PATHNAME', 'login_finish';
 COMMENT ON FUNCTION smartspace.cobot_login(text, text, text, text) IS
-'who has logged in, from what Cobot added to the redirect URI: result ok, not_synchronised, not_started, not_confirmed, membership_ended, no_membership_here, denied or refused; the memberships known here as cobot_user_memberships() has them, and elsewhere those in spaces that are not connected here. Asks Cobot';
+'who has logged in, from what Cobot added to the redirect URI: result ok, not_synchronised, not_started, not_confirmed, membership_ended, no_membership_here, denied or refused; the memberships known here as cobot_user_memberships() has them, and elsewhere those in spaces that are not connected here, or paused. Asks Cobot';

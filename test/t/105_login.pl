@@ -24,16 +24,17 @@ sub member
 }
 my $world = File::Temp->new;
 print $world encode_json({
-	users => [ { id => 'admin', email => 'admin@example.com', admin_of => [ 'loft', 'quay' ] },
+	users => [ { id => 'admin', email => 'admin@example.com', admin_of => [ 'loft', 'quay', 'tower' ] },
 		{ id => 'u-sam', email => 'sam@example.com', name => 'Sam Stranger' },
 		{ id => 'u-ada', email => 'u-ada@example.com' }, { id => 'u-twin', email => 'u-ada@example.com' } ],
 	tokens => [ { token => 'admin-token', user => 'admin' } ],
 	clients => [ { client_id => 'mobile', client_secret => $secret, redirect_uris => [ 'smartspace://login', 'https://app.example.com/*', 'http://127.0.0.1:7777/back' ],
-			scopes => [ 'me', 'read_user', 'read_plans' ] } ],
+			scopes => [ 'me', 'read_user', 'read_plans' ] },
+		{ client_id => 'tablet', client_secret => $secret, redirect_uris => ['smartspace://login'], scopes => ['read_user'] } ],
 	spaces => [
 		{ subdomain => 'loft', name => 'Loft', plans => [ { id => 'full', name => 'Full' } ], memberships => [
 			member('ada-loft', 'u-ada'), member('bob-loft', 'u-bob', canceled_to => 'today+5d'), member('fay-loft', undef), member('gus-loft', 'u-gus'),
-			member('hal-loft', 'u-hal', canceled_to => 'today+5d') ] },
+			member('hal-loft', 'u-hal', canceled_to => 'today+5d'), member('kim-loft', 'u-kim'), map { member("crowd$_-loft", "u-crowd$_") } 1 .. 19 ] },
 		{ subdomain => 'quay', name => 'Quay', plans => [ { id => 'full', name => 'Full' } ], memberships => [
 			member('cleo-quay', 'u-cleo', starts_at => 'today+10d'), member('hal-quay', 'u-hal') ] },
 		{ subdomain => 'tower', name => 'Tower "9"', plans => [ { id => 'full', name => 'Full' } ], memberships => [ member('ada-tower', 'u-ada'), member('tess-tower', 'u-tess') ] }
@@ -173,6 +174,8 @@ my $other = $t->sql("SELECT smartspace.cobot_create_mobile_app('Other app', 'mob
 is(finish(go('u-ada', app => $other))->{mobile_app}, $other, 'the state tells which app it is');
 my ($one, $two) = (go('u-ada'), go('u-hal'));
 check_refused('a code with another login\'s state', { %$one, code => $two->{code} }, '28000', qr/Cobot gives no token for this code: the code is used up, expired, or of another OAuth client or another flow/);
+my $tablet = $t->sql("SELECT smartspace.cobot_create_mobile_app('Tablet', 'tablet', '$secret', '{smartspace://login}', 'read_user')");
+check_refused('a code with the state of another app and client', { %$one, state => go('u-ada', app => $tablet)->{state} }, '28000', qr/the code is used up, expired, or of another OAuth client or another flow/);
 my $session = $t->node->background_psql('postgres');
 $one = go('u-ada');
 $session->query_safe('BEGIN; ' . call($one) . ';');
@@ -180,6 +183,16 @@ is($t->try("SET statement_timeout = 300; " . call($one))->{sqlstate}, '57014', '
 $session->query_safe('COMMIT');
 $session->quit;
 check_refused('... and is refused then', $one, '22023', qr/It was used before/);
+my @crowd = map { go("u-crowd$_") } 1 .. 19;
+my $answers = File::Temp->newdir;
+my @browsers = map {
+	my $file = "$answers/$_";
+	fork // die "fork: $!" or exec 'psql', '-XAtqd', $t->node->connstr('postgres'), '-o', $file, '-c', call($_ == 19 ? $crowd[7] : $crowd[$_]);
+} 0 .. 19;
+waitpid $_, 0 foreach @browsers;
+my @in = map { -s $_ ? $json->decode(slurp_file($_)) : {} } map { "$answers/$_" } 0 .. 19;
+is_deeply([ map { $_->{cobot_user_id} // '' } @in[ 0 .. 6, 8 .. 18 ] ], [ map { "u-crowd$_" } 1 .. 7, 9 .. 19 ], 'of twenty at once each is who they are');
+is(join(' ', sort map { $_->{cobot_user_id} // 'nobody' } @in[ 7, 19 ]), 'nobody u-crowd8', '... and of the two with one state exactly one is in');
 check_refused('no state', { code => 'x' }, '22004', qr/a login needs a state, and a code or an error\nHINT:  Give the parameters state, code, error and error_description/);
 check_refused('neither code nor error', { state => go('u-ada')->{state} }, '22004', qr/a login needs a state, and a code or an error/);
 check_refused('as empty texts', { state => go('u-ada')->{state}, code => '', error => '' }, '22004', qr/a login needs a state, and a code or an error/);
@@ -285,6 +298,32 @@ is(finish(go('u-ian'))->{result}, 'ok', '... and is in after it');
 is($t->sql("SELECT string_agg(u.cobot_id || ' ' || u.state || ' ' || coalesce(u.listed::text, 'not asked'), ',') FROM smartspace.cobot_user_memberships('u-ian') u"),
 	'ian-loft active not asked', 'cobot_user_memberships() tells it later, without a login');
 
+# --- a space is covered only if its memberships come here ---
+my $tower = $t->sql("SELECT smartspace.cobot_create_integration('tower', 'tower')");
+my @tess = ('u-tess', 'no_membership_here', [], ['tess-tower']);
+my @tess_comes = ('u-tess', 'not_synchronised', ['tess-tower'], []);
+sub check_whereabouts
+{
+	my ($name, $user, $result, $here, $elsewhere) = @_;
+	my $row = finish(go($user));
+
+	is_deeply([ $row->{result}, map { [ map { $_->{cobot_id} } @$_ ] } @$row{qw(memberships elsewhere)} ], [ $result, $here, $elsewhere ], $name);
+	return;
+}
+check_whereabouts('an integration that was never connected covers nothing', @tess);
+$t->sql("SELECT smartspace.cobot_connect_token($tower, 'admin-token')");
+check_whereabouts('one that is connected does', @tess_comes);
+$t->sql("UPDATE smartspace.cobot_integration SET state = 'paused' WHERE id IN ($loft, $tower)");
+check_whereabouts('one that is paused does not', @tess);
+check_whereabouts('... but what is here already is here, with its access', 'u-fay', 'ok', ['fay-loft'], []);
+$t->sql("UPDATE smartspace.cobot_integration SET state = 'connected' WHERE id IN ($loft, $tower); SELECT smartspace.cobot_disconnect($tower)");
+check_whereabouts('nor one that was disconnected', @tess);
+$t->sql("UPDATE smartspace.cobot_integration SET state = 'connected', fed_from_outside = true WHERE id = $tower");
+check_whereabouts('one without a token does that is fed from outside', @tess_comes);
+$t->sql("UPDATE smartspace.cobot_integration SET armed_environment = 'elsewhere' WHERE id = $tower");
+check_whereabouts('... but not in a copy', @tess);
+$t->sql("DELETE FROM smartspace.cobot_integration WHERE id = $tower");
+
 # --- e-mail addresses prove nothing; strangers ---
 my $twin = finish(go('u-twin'));
 is_deeply([ @$twin{qw(result message cobot_user_id email memberships)} ],
@@ -301,6 +340,9 @@ $t->sql("UPDATE smartspace.mobile_app SET store_strangers = true WHERE id = $app
 $cobot->fault(match => { path => '/api/user' }, body => $json->encode({ id => 'u-sam', email => 'sam@example.com', name => 'Sam Stranger', memberships => [] }));
 is(finish(go('u-sam'))->{name}, 'Sam Stranger', 'a name that Cobot tells');
 is($t->sql("SELECT result, cobot_user_id, email, name FROM smartspace.cobot_login_event ORDER BY id DESC LIMIT 1"), 'no_membership_here|u-sam|sam@example.com|Sam Stranger', 'with the switch a stranger is kept');
+$cobot->fault(match => { path => '/api/user' }, body => $json->encode({ id => 'u-long', email => 'e' x 10240, name => 'n' x 10240 }));
+is(length finish(go('u-sam'))->{name}, 10240, 'a long name');
+is($t->sql("SELECT length(email), length(name) FROM smartspace.cobot_login_event WHERE cobot_user_id = 'u-long'"), '500|500', '... is not kept at any length');
 finish(go('u-ada'));
 is($t->sql("SELECT cobot_user_id, email IS NULL, name IS NULL FROM smartspace.cobot_login_event ORDER BY id DESC LIMIT 1"), 'u-ada|t|t', '... but of a member no more than without');
 $t->sql("UPDATE smartspace.mobile_app SET store_strangers = false WHERE id = $app");
@@ -314,6 +356,14 @@ is($t->sql("SELECT count(*) FROM smartspace.cobot_login_event WHERE cobot_user_i
 is($t->sql("SELECT count(*) FROM smartspace.cobot_login_event WHERE result = 'membership_ended'"), 2, '... which stays');
 is(finish(go('u-bob'))->{result}, 'no_membership_here', '... and is a stranger from then on');
 unlike($t->sql($everything), qr/u-bob/, '... of whom nothing is stored');
+
+is(finish(go('u-kim'))->{result}, 'ok', 'a member');
+$cobot->patch_member('loft', 'kim-loft', user => undef, canceled_to => 'today-3d');
+$t->sync($loft);
+is($t->sql("SELECT user_id IS NULL FROM smartspace.cobot_membership WHERE cobot_id = 'kim-loft'"), 't', '(whose membership lost its user)');
+$t->sql("SELECT smartspace.cobot_erase_member(id) FROM smartspace.cobot_membership WHERE cobot_id = 'kim-loft'");
+unlike($t->sql($everything), qr/u-kim/, '... is erased from the history all the same');
+is($t->sql("SELECT count(*) > 0 FROM smartspace.cobot_login_event WHERE cobot_user_id = 'u-ada'"), 't', '... and nobody else is');
 
 # --- Cobot fails: an error, nothing stored, no token left behind ---
 my $user = { path => '/api/user' };
@@ -365,6 +415,10 @@ foreach my $bare ('{"id":"u-ada"}', '{"id":"u-ada","memberships":null,"email":nu
 	is("$row->{result} $row->{name}", 'ok Ada', "enough: $bare");
 	is($row->{memberships}[0]{listed}, $bare =~ /\[\]/ ? JSON::PP::false : undef, '... and whether Cobot lists the membership is told where Cobot says so');
 }
+$cobot->fault(match => $user, body => '{"id":"u-ada","name":" ","email":""}');
+is_deeply([ @{ finish(go('u-ada')) }{qw(name email)} ], [ 'Ada', undef ], 'a text that says nothing is none');
+$cobot->fault(match => $user, body => '{"id":"u-ada","admin_of":[{"name":""},{"name":"A. Admin"}]}');
+is(finish(go('u-ada'))->{name}, 'A. Admin', 'a name as an admin is one');
 $cobot->fault(match => $user, body => '{"id":"u-none","memberships":[{},{"id":"a","space_subdomain":"tower"},{"id":"ada-loft","space_subdomain":"quay"},{"id":"ada-loft","space_name":"N"}]}');
 my $odd = finish(go('u-ada'));
 is_deeply([ $odd->{result}, [ map { "$_->{integration} $_->{state}" } @{ $odd->{memberships} } ] ], [ 'not_synchronised', ['quay not_synchronised'] ], 'an id of one space is nothing in another one');
@@ -374,6 +428,11 @@ $cobot->fault(match => { method => 'DELETE' }, status => 500);
 my $unrevoked = finish(go('u-ada'));
 is($unrevoked->{result}, 'ok', 'a token that cannot be revoked keeps nobody out');
 like($unrevoked->{warning}, qr/WARNING:  08006: the access token of a login to mobile app "Door app" could not be revoked\nDETAIL:  HTTP status 500/, '... and is a WARNING');
+$cobot->fault(match => { method => 'DELETE' }, stall => 'headers');
+my $stalled = $t->try("SET statement_timeout = '20s';" . call(go('u-ada')) . '; SHOW smartspace_cobot.request_timeout;');
+like($stalled->{out}, qr/^\{"result":"ok"/, 'nor does one whose revocation is not answered');
+like($stalled->{err}, qr/could not be revoked\nDETAIL:  No answer after 1 attempt/, '... which is told, too');
+like($stalled->{out}, qr/^2min$/m, '... and other answers have as much time as before');
 $t->sql("UPDATE smartspace.mobile_app SET revoke_token = false WHERE id = $app");
 $cobot->clear_log;
 is(finish(go('u-ada'))->{result}, 'ok', 'without revoking');
@@ -455,6 +514,11 @@ $t->sql('CREATE ROLE backend; GRANT USAGE ON SCHEMA smartspace TO backend;'
 	  . ' GRANT EXECUTE ON FUNCTION smartspace.cobot_login_url(bigint, text), smartspace.cobot_login(text, text, text, text) TO backend');
 like($t->sql("SET ROLE backend; SELECT smartspace.cobot_login_url($app, 'smartspace://login')"), qr{^https://www\.cobot\.me/oauth/authorize\?}, 'a role with the two functions gets an URL');
 is(finish(go('u-ada'), settings => 'SET ROLE backend;')->{result}, 'ok', '... and an answer');
+$cobot->add_member('loft', %{ member('lea-loft', 'u-lea') });
+my $lea = finish(go('u-lea'), settings => 'SET ROLE backend;');
+$t->sql('GRANT EXECUTE ON FUNCTION smartspace.cobot_sync_member(text, bigint), smartspace.cobot_user_memberships(text, text[], text[]) TO backend');
+$t->sql("SET ROLE backend; SELECT smartspace.cobot_sync_member('$_->{cobot_id}', $_->{integration_id})") foreach grep { !$_->{membership_id} } @{ $lea->{memberships} };
+is($t->sql("SET ROLE backend; SELECT u.cobot_id, u.state FROM smartspace.cobot_user_memberships('$lea->{cobot_user_id}') u"), 'lea-loft|active', '... and with two more lets in who joined just now');
 $cobot->clear_log;
 $cobot->fault(match => $user, stall => 'headers');
 my $slow = go('u-ada');
