@@ -19,6 +19,7 @@
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 
 #include "query.h"
@@ -64,18 +65,55 @@ run_each(const char *sql, int nargs, const QueryArg *args)
 	SPI_freetuptable(table);
 }
 
+/*
+ * REVOKE takes back what the current user gave, and of a superuser what the owner gave. The
+ * owner could take the grant option away from whoever passed a privilege on; this takes only
+ * the one privilege.
+ */
+static void
+run_as(Oid grantor, const char *sql)
+{
+	Oid			user;
+	int			context;
+
+	GetUserIdAndSecContext(&user, &context);
+	SetUserIdAndSecContext(grantor, context | SECURITY_LOCAL_USERID_CHANGE);
+	query_run(sql, 0, NULL);
+	SetUserIdAndSecContext(user, context);
+}
+
 /* Takes everything in the schema from a role, by whomever and however it was given; true if it had a level. */
 static bool
 take_all(Oid role)
 {
-	QueryArg	arg = query_value(OIDOID, ObjectIdGetDatum(role));
-	const char *name = quote_identifier(GetUserNameFromId(role, false));
-	static const char *const kinds[] = {"TABLES", "SEQUENCES", "ROUTINES"};
+	QueryArg	args[] = {query_value(OIDOID, ObjectIdGetDatum(role)), query_text(GetUserNameFromId(role, false))};
+	/* what others passed on comes first, while they still may take it back */
+	uint64		count = query_run("WITH thing (name, owner, acl) AS ("
+								  " SELECT 'ON SCHEMA ' || n.oid::pg_catalog.regnamespace, n.nspowner, n.nspacl"
+								  "  FROM pg_catalog.pg_namespace n WHERE n.nspname = 'smartspace'"
+								  " UNION ALL SELECT CASE c.relkind WHEN 'S' THEN 'ON SEQUENCE ' ELSE 'ON TABLE ' END || c.oid::pg_catalog.regclass, c.relowner, c.relacl"
+								  "  FROM pg_catalog.pg_class c WHERE c.relnamespace = 'smartspace'::pg_catalog.regnamespace"
+								  " UNION ALL SELECT pg_catalog.format('(%I) ON TABLE %s', a.attname, c.oid::pg_catalog.regclass), c.relowner, a.attacl"
+								  "  FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid"
+								  "  WHERE c.relnamespace = 'smartspace'::pg_catalog.regnamespace"
+								  " UNION ALL SELECT 'ON ROUTINE ' || p.oid::pg_catalog.regprocedure, p.proowner, p.proacl"
+								  "  FROM pg_catalog.pg_proc p WHERE p.pronamespace = 'smartspace'::pg_catalog.regnamespace)"
+								  " SELECT DISTINCT a.grantor, pg_catalog.format('REVOKE ALL %s FROM %I CASCADE', t.name, $2), a.grantor = t.owner"
+								  " FROM thing t CROSS JOIN LATERAL pg_catalog.aclexplode(t.acl) a"
+								  " WHERE a.grantee = $1 ORDER BY 3, 1, 2", lengthof(args), args);
+	SPITupleTable *table = SPI_tuptable;
 
-	for (int i = 0; i < (int) lengthof(kinds); i++)
-		query_run(psprintf("REVOKE ALL ON ALL %s IN SCHEMA smartspace FROM %s CASCADE", kinds[i], name), 0, NULL);
-	query_run(psprintf("REVOKE ALL ON SCHEMA smartspace FROM %s CASCADE", name), 0, NULL);
-	return query_run("DELETE FROM smartspace.cobot_role r WHERE r.role = $1", 1, &arg) > 0;
+	for (uint64 i = 0; i < count; i++)
+	{
+		bool		isnull;
+
+		run_as(DatumGetObjectId(SPI_getbinval(table->vals[i], table->tupdesc, 1, &isnull)), SPI_getvalue(table->vals[i], table->tupdesc, 2));
+	}
+	SPI_freetuptable(table);
+
+	/* DROP OWNED and DROP ROLE leave the row, and nobody can name that role any more */
+	query_run("DELETE FROM smartspace.cobot_role r WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_roles u WHERE u.oid = r.role)", 0, NULL);
+	return query_run("DELETE FROM smartspace.cobot_role r WHERE r.role = $1", 1, args) > 0;
 }
 
 /* Row level security where somebody is limited; nowhere, when nobody is. */
@@ -128,6 +166,8 @@ role_follow_limits(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("cobot_follow_limits() is a trigger function")));
+	/* what backends keep of this table is worth nothing any more */
+	CacheInvalidateRelcache(((TriggerData *) fcinfo->context)->tg_relation);
 	SPI_connect();
 	follow_limits();
 	SPI_finish();
@@ -168,10 +208,16 @@ rank_of(FunctionCallInfo fcinfo)
 }
 
 static void
-require_integrations(QueryArg integrations)
+require_integrations(Oid role, QueryArg integrations)
 {
 	if (integrations.isnull)
 		return;
+	if (has_bypassrls_privilege(role))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("role \"%s\" cannot be limited to some integrations", GetUserNameFromId(role, false)),
+				 errdetail("It has BYPASSRLS, and limits are row level security."),
+				 errhint("ALTER ROLE ... NOBYPASSRLS, or leave the list out.")));
 	if (query_look("SELECT FROM pg_catalog.unnest($1) n (id)", 1, &integrations) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -199,7 +245,7 @@ role_cobot_grant_role(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("cobot_grant_role()");
 	SPI_connect();
 	require_owner(role);
-	require_integrations(integrations);
+	require_integrations(role, integrations);
 	query_run("LOCK TABLE smartspace.cobot_role IN SHARE ROW EXCLUSIVE MODE", 0, NULL);
 	take_all(role);
 	query_run("INSERT INTO smartspace.cobot_role (role, level, integrations)"

@@ -173,3 +173,6 @@ COMMENT ON FUNCTION smartspace.cobot_follow_limits() IS
 
 CREATE TRIGGER cobot_follow_limits AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON smartspace.cobot_role
 	FOR EACH STATEMENT EXECUTE FUNCTION smartspace.cobot_follow_limits();
+
+-- also in a session that replays or loads data with the triggers of others switched off
+ALTER TABLE smartspace.cobot_role ENABLE ALWAYS TRIGGER cobot_follow_limits;
