@@ -252,7 +252,7 @@ role_cobot_grant_role(PG_FUNCTION_ARGS)
 			  " SELECT $1, $2, CASE WHEN $3 IS NOT NULL THEN ARRAY(SELECT DISTINCT n.id FROM pg_catalog.unnest($3) n (id) ORDER BY 1) END",
 			  lengthof(args), args);
 	give(role, rank, !integrations.isnull);
-	query_run("SELECT pg_catalog.format('%I: %s in %s', r.role::pg_catalog.text, r.level, COALESCE("
+	query_run("SELECT pg_catalog.format('%s: %s in %s', r.role::pg_catalog.text, r.level, COALESCE("
 			  "  (SELECT pg_catalog.string_agg(pg_catalog.format('\"%s\"', i.name), ', ' ORDER BY i.id)"
 			  "   FROM smartspace.cobot_integration i WHERE i.id = ANY (r.integrations)), 'all integrations'))"
 			  " FROM smartspace.cobot_role r WHERE r.role = $1", 1, args);
