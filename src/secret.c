@@ -378,7 +378,7 @@ secret_problem(PG_FUNCTION_ARGS)
 	if (kind == (int) lengthof(places))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("there is no kind of secrets \"%s\"", label)));
+				 errmsg("there is no kind of secrets \"%.63s\"", label)));
 
 	Secret		secret = secret_open(kind, id, stored);
 	const char *reason = secret_reason(secret.state);

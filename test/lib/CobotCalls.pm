@@ -48,15 +48,23 @@ SQL
 
 =head2 unknown_arguments($function, \%argument)
 
-The names of required arguments for which there is no value.
+The names of required arguments for which there is no value. A value stands under the name
+of the argument, or under function.argument where it means something else there.
 
 =cut
+
+sub value_of
+{
+	my ($function, $argument, $name) = @_;
+
+	return $argument->{"$function->{name}.$name"} // $argument->{$name};
+}
 
 sub unknown_arguments
 {
 	my ($function, $argument) = @_;
 
-	return grep { !exists $argument->{$_} } @{ $function->{names} }[ 0 .. $function->{required} - 1 ];
+	return grep { !defined value_of($function, $argument, $_) } @{ $function->{names} }[ 0 .. $function->{required} - 1 ];
 }
 
 =head2 call($function, \%argument, %options)
@@ -68,17 +76,18 @@ with C<only_required>, a list of names: the required ones and those.
 
 sub call
 {
-	my ($function, $argument, %option) = @_;
-	my @positions = grep { exists $argument->{ $function->{names}[$_] } } 0 .. $#{ $function->{names} };
+	my ($function, $argument, %options) = @_;
+	my %wanted = map { $_ => 1 } @{ $options{only_required} // $function->{names} };
+	my @given;
 
-	if (my $others = $option{only_required})
+	foreach my $position (0 .. $#{ $function->{names} })
 	{
-		my %wanted = map { $_ => 1 } @{$others};
+		my $name = $function->{names}[$position];
+		my $value = value_of($function, $argument, $name);
 
-		@positions = grep { $_ < $function->{required} || $wanted{ $function->{names}[$_] } } @positions;
+		push @given, "\"$name\" => $value\::$function->{types}[$position]" if defined $value && ($position < $function->{required} || $wanted{$name});
 	}
-	return "smartspace.$function->{name}("
-	  . join(', ', map { "\"$function->{names}[$_]\" => $argument->{ $function->{names}[$_] }::$function->{types}[$_]" } @positions) . ')';
+	return "smartspace.$function->{name}(" . join(', ', @given) . ')';
 }
 
 1;
