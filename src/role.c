@@ -15,6 +15,7 @@
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/array.h"
@@ -203,7 +204,7 @@ rank_of(FunctionCallInfo fcinfo)
 			return i;
 	ereport(ERROR,
 			(errcode(level ? ERRCODE_INVALID_PARAMETER_VALUE : ERRCODE_NULL_VALUE_NOT_ALLOWED),
-			 level ? errmsg("there is no level \"%.63s\"", level) : errmsg("the level must not be null"),
+			 level ? errmsg("there is no level \"%s\"", pnstrdup(level, pg_mbcliplen(level, strlen(level), NAMEDATALEN - 1))) : errmsg("the level must not be null"),
 			 errhint("The levels are look, operate and administer.")));
 }
 

@@ -55,7 +55,7 @@ my %hostile = (
 	'CR and LF' => "x$inject", 'LF alone' => "x\nUser-Agent: injected\n\nGET /injected", 'encoded CR and LF' => 'x%0d%0aUser-Agent:%20injected%0d%0a%0d%0aGET%20/injected',
 	'quotes' => q{'"`\\'; DROP TABLE smartspace.cobot_secret; --}, 'percent signs' => '%s%n%p%1$s%x%%', 'another path' => '../../../injected?injected=1#x',
 	'another host' => '@injected.example/', 'something like NUL' => "\x01\\u0000\\0%00\x7f", 'turned around' => "\x{202e}\x{0}moc" =~ s/\0//r, 'nothing' => '', 'a step up' => '..', 'blanks' => " \t ",
-	'10 kB' => $long, '10 kB of signs' => "\x{20ac}" x 3400, '10 kB of lines' => "x\r\n" x 3400, 'JSON' => '{"url": "https://injected.example/injected"}', 'a drive' => '/etc/passwd');
+	'10 kB' => $long, '10 kB of signs' => 'x' . "\x{20ac}" x 3400, '10 kB of lines' => "x\r\n" x 3400, 'JSON' => '{"url": "https://injected.example/injected"}', 'a drive' => '/etc/passwd');
 
 $t->sql(<<'SQL');
 CREATE FUNCTION attempt(sql text) RETURNS jsonb LANGUAGE plpgsql AS $$
@@ -69,6 +69,8 @@ BEGIN
 		RAISE EXCEPTION 'undo' USING ERRCODE = 'P0099';
 	EXCEPTION WHEN OTHERS THEN
 		GET STACKED DIAGNOSTICS said = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+		-- text that was cut in the middle of a letter reaches no client with another encoding
+		PERFORM convert_from(convert_to(concat(said, detail, hint), 'UTF8'), 'UTF8');
 		RETURN jsonb_build_object('sqlstate', SQLSTATE, 'said', said || ' ' || detail || ' ' || hint);
 	END;
 END $$;
