@@ -293,7 +293,7 @@ is(scalar(grep { ($_->{host} // '') =~ /bravo/ } $t->cobot->log), 0, 'and Cobot 
 like(as_role('coach', "SELECT result FROM smartspace.cobot_sync($alpha)")->{out}, qr/^ok/, 'its own it synchronises');
 ok(as_role('coach', "SELECT * FROM smartspace.$_")->{ok}, "and calls $_") foreach ("cobot_explain($alpha_member)", "cobot_sync_member($alpha_member)", "cobot_sync_member('m2\@alpha.example')", "cobot_checkin($alpha_member)", "cobot_grant($alpha_member, $door)");
 ok(as_role('coach', $_)->{ok}, "and writes: $_") foreach ("INSERT INTO smartspace.building (integration_id, name) VALUES ($alpha, 'mine')", "INSERT INTO smartspace.building_entry (membership_id, building_id) VALUES ($alpha_member, $alpha_building)",
-	"INSERT INTO smartspace.user_group_assignment (plan_id, user_group_id) VALUES ($alpha_plan, $door)", "UPDATE smartspace.cobot_integration SET auto_checkin = false");
+	"INSERT INTO smartspace.user_group_assignment (plan_id, user_group_id) VALUES ($alpha_plan, $door)", "UPDATE smartspace.cobot_integration SET auto_checkin = false, oauth_scope = oauth_scope");
 
 # --- by way of others ---
 as_role('coach', "CREATE FUNCTION public.by_coach(m bigint) RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM smartspace.cobot_explain(m)'; GRANT EXECUTE ON FUNCTION public.by_coach TO PUBLIC;"
@@ -342,13 +342,20 @@ $t->sql("BEGIN; SET LOCAL session_replication_role = replica; UPDATE smartspace.
 is(as_role('coach', 'SELECT string_agg(subdomain, NULL) FROM smartspace.cobot_integration')->{out}, 'bravo', 'also one that was replicated');
 $t->sql("SELECT smartspace.cobot_grant_role('coach', 'administer', ARRAY[$alpha])");
 
+# --- all levels given again, as after an update ---
+my $policies = 'SELECT tablename, policyname, permissive, roles, cmd, qual, with_check FROM pg_policies ORDER BY 1, 2';
+my $everything = $t->sql("$acl; $policies");
+$t->sql('REVOKE SELECT ON smartspace.cobot_status FROM r_look, coach');
+isnt($t->sql("$acl; $policies"), $everything, '(something is missing)');
+$t->sql('SELECT smartspace.cobot_grant_role(role, level, integrations) FROM smartspace.cobot_role');
+is(join("\n", sort split /[\n,{}]/, $t->sql("$acl; $policies")), join("\n", sort split /[\n,{}]/, $everything), 'one statement gives everybody what the level has');
+
 # --- a dump brings levels and limits along ---
 my $dump = File::Temp->new;
 $t->node->command_ok([ 'pg_dump', '-Fc', '-f', $dump->filename, $t->node->connstr('postgres') ], 'pg_dump by the owner');
 $t->sql('CREATE DATABASE copy');
 $t->node->command_ok([ 'pg_restore', '--exit-on-error', '-d', $t->node->connstr('copy'), $dump->filename ], 'pg_restore');
 is($t->node->safe_psql('copy', $acl), $t->sql($acl), 'the same privileges');
-my $policies = 'SELECT tablename, policyname, permissive, roles, cmd, qual, with_check FROM pg_policies ORDER BY 1, 2';
 is($t->node->safe_psql('copy', $policies), $t->sql($policies), 'the same policies');
 is($t->node->safe_psql('copy', 'SELECT role, level, integrations FROM smartspace.cobot_role ORDER BY role::text'), $t->sql('SELECT role, level, integrations FROM smartspace.cobot_role ORDER BY role::text'), 'the same levels');
 is($t->node->safe_psql('copy', 'SET SESSION AUTHORIZATION coach; SELECT count(*) FROM smartspace.cobot_membership'), '3', 'the same limits');
