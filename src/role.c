@@ -17,6 +17,7 @@
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -54,13 +55,49 @@ require_owner(Oid role)
 				 errhint("Nothing can be given to it that it has not, and nothing taken from it.")));
 }
 
-/* Runs the statements that a query gives. */
+/*
+ * Locks all tables that have policies. Whoever writes some of them takes their locks in an
+ * order of their own, so this never holds one while it waits for another: otherwise an entry at
+ * a door could be what a deadlock ends.
+ */
 static void
-run_each(const char *sql, int nargs, const QueryArg *args)
+lock_tables(void)
+{
+	uint64		count = query_run("SELECT DISTINCT c.oid FROM smartspace.cobot_privilege p JOIN pg_catalog.pg_class c ON c.relname = p.name"
+								  " AND c.relnamespace = 'smartspace'::pg_catalog.regnamespace WHERE p.row_filter IS NOT NULL", 0, NULL);
+	Oid		   *tables = palloc(sizeof(Oid) * count);
+	uint64		awaited = 0;
+	bool		isnull;
+
+	for (uint64 i = 0; i < count; i++)
+		tables[i] = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+	for (;;)
+	{
+		uint64		locked = 0;
+
+		LockRelationOid(tables[awaited], AccessExclusiveLock);
+		while (locked < count && (locked == awaited || ConditionalLockRelationOid(tables[locked], AccessExclusiveLock)))
+			locked++;
+		if (locked == count)
+			return;
+		for (uint64 i = 0; i < locked; i++)
+			if (i != awaited)
+				UnlockRelationOid(tables[i], AccessExclusiveLock);
+		UnlockRelationOid(tables[awaited], AccessExclusiveLock);
+		awaited = locked;
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+/* Runs the statements that a query gives; if there are any and they change policies, with all the tables locked. */
+static void
+run_each(const char *sql, int nargs, const QueryArg *args, bool change_policies)
 {
 	uint64		count = query_run(sql, nargs, args);
 	SPITupleTable *table = SPI_tuptable;
 
+	if (count > 0 && change_policies)
+		lock_tables();
 	for (uint64 i = 0; i < count; i++)
 		query_run(SPI_getvalue(table->vals[i], table->tupdesc, 1), 0, NULL);
 	SPI_freetuptable(table);
@@ -83,9 +120,9 @@ run_as(Oid grantor, const char *sql)
 	SetUserIdAndSecContext(user, context);
 }
 
-/* Takes everything in the schema from a role, by whomever and however it was given; true if it had a level. */
-static bool
-take_all(Oid role)
+/* Takes everything in the schema from a role, by whomever and however it was given. */
+static void
+take_privileges(Oid role)
 {
 	QueryArg	args[] = {query_value(OIDOID, ObjectIdGetDatum(role)), query_text(GetUserNameFromId(role, false))};
 	/* what others passed on comes first, while they still may take it back */
@@ -111,10 +148,21 @@ take_all(Oid role)
 		run_as(DatumGetObjectId(SPI_getbinval(table->vals[i], table->tupdesc, 1, &isnull)), SPI_getvalue(table->vals[i], table->tupdesc, 2));
 	}
 	SPI_freetuptable(table);
+}
+
+/*
+ * Takes the level from a role, and the limits that came with it; true if it had one. Always
+ * before any privilege is changed: that writes rows of pg_class which an autovacuum may be
+ * waiting to write, with a lock on a table that is to be locked here.
+ */
+static bool
+take_level(Oid role)
+{
+	QueryArg	arg = query_value(OIDOID, ObjectIdGetDatum(role));
 
 	/* DROP OWNED and DROP ROLE leave the row, and nobody can name that role any more */
 	query_run("DELETE FROM smartspace.cobot_role r WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_roles u WHERE u.oid = r.role)", 0, NULL);
-	return query_run("DELETE FROM smartspace.cobot_role r WHERE r.role = $1", 1, args) > 0;
+	return query_run("DELETE FROM smartspace.cobot_role r WHERE r.role = $1", 1, &arg) > 0;
 }
 
 /* Row level security where somebody is limited; nowhere, when nobody is. */
@@ -130,7 +178,7 @@ switch_row_security(void)
 			 "   ARRAY['CREATE POLICY everybody ON %s USING (true) WITH CHECK (true)', 'ALTER TABLE %s ENABLE ROW LEVEL SECURITY']"
 			 "   ELSE ARRAY['ALTER TABLE %s DISABLE ROW LEVEL SECURITY', 'DROP POLICY everybody ON %s'] END) a (statements)"
 			 "  CROSS JOIN LATERAL pg_catalog.unnest(a.statements) WITH ORDINALITY s (statement, place)"
-			 " WHERE p.row_filter IS NOT NULL ORDER BY p.name, s.place", 0, NULL);
+			 " WHERE p.row_filter IS NOT NULL ORDER BY p.name, s.place", 0, NULL, true);
 }
 
 /* Policies for those who are limited, and for nobody else. */
@@ -141,7 +189,7 @@ follow_limits(void)
 			 " FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_class c ON c.oid = p.polrelid"
 			 " WHERE c.relnamespace = 'smartspace'::pg_catalog.regnamespace AND NOT p.polpermissive AND NOT EXISTS"
 			 "  (SELECT FROM smartspace.cobot_role r WHERE r.integrations IS NOT NULL AND p.polroles = ARRAY[r.role::pg_catalog.oid])",
-			 0, NULL);
+			 0, NULL, true);
 	/* a policy for each command: who sees a row need not be one who may write it */
 	run_each("SELECT pg_catalog.format('CREATE POLICY %I ON smartspace.%I AS RESTRICTIVE FOR %s TO %I %s',"
 			 "  pg_catalog.lower(k.command) || '_' || pg_catalog.left(u.rolname, 48), p.name, k.command, u.rolname,"
@@ -152,7 +200,7 @@ follow_limits(void)
 			 " WHERE r.integrations IS NOT NULL AND p.row_filter IS NOT NULL AND NOT EXISTS (SELECT FROM pg_catalog.pg_policy o"
 			 "  WHERE o.polroles = ARRAY[u.oid] AND o.polrelid = (SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relname = p.name"
 			 "   AND c.relnamespace = 'smartspace'::pg_catalog.regnamespace)"
-			 "  AND o.polname = pg_catalog.lower(k.command) || '_' || pg_catalog.left(u.rolname, 48))", 0, NULL);
+			 "  AND o.polname = pg_catalog.lower(k.command) || '_' || pg_catalog.left(u.rolname, 48))", 0, NULL, true);
 	switch_row_security();
 }
 
@@ -191,7 +239,7 @@ give(Oid role, int rank, bool is_limited)
 			 "  UNION ALL SELECT 'FUNCTION ' || f.oid::pg_catalog.regprocedure FROM pg_catalog.pg_proc f"
 			 "  WHERE p.kind = 'function' AND f.proname = p.name AND f.pronamespace = 'smartspace'::pg_catalog.regnamespace) o (name)"
 			 " WHERE pg_catalog.array_position(ARRAY[$4, $5, $6], p.level) <= $2 + 1 AND (p.for_limited OR NOT $3)",
-			 lengthof(args), args);
+			 lengthof(args), args, false);
 }
 
 static int
@@ -246,12 +294,13 @@ role_cobot_grant_role(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("cobot_grant_role()");
 	SPI_connect();
 	require_owner(role);
-	require_integrations(role, integrations);
 	query_run("LOCK TABLE smartspace.cobot_role IN SHARE ROW EXCLUSIVE MODE", 0, NULL);
-	take_all(role);
+	require_integrations(role, integrations);
+	take_level(role);
 	query_run("INSERT INTO smartspace.cobot_role (role, level, integrations)"
 			  " SELECT $1, $2, CASE WHEN $3 IS NOT NULL THEN ARRAY(SELECT DISTINCT n.id FROM pg_catalog.unnest($3) n (id) ORDER BY 1) END",
 			  lengthof(args), args);
+	take_privileges(role);
 	give(role, rank, !integrations.isnull);
 	query_run("SELECT pg_catalog.format('%s: %s in %s', r.role::pg_catalog.text, r.level, COALESCE("
 			  "  (SELECT pg_catalog.string_agg(pg_catalog.format('\"%s\"', i.name), ', ' ORDER BY i.id)"
@@ -276,7 +325,8 @@ role_cobot_revoke_role(PG_FUNCTION_ARGS)
 	SPI_connect();
 	require_owner(PG_GETARG_OID(0));
 	query_run("LOCK TABLE smartspace.cobot_role IN SHARE ROW EXCLUSIVE MODE", 0, NULL);
-	had_level = take_all(PG_GETARG_OID(0));
+	had_level = take_level(PG_GETARG_OID(0));
+	take_privileges(PG_GETARG_OID(0));
 	SPI_finish();
 	PG_RETURN_BOOL(had_level);
 }
