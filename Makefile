@@ -23,7 +23,7 @@ DATA = $(wildcard src/sql/released/$(EXTENSION)--*.sql src/sql/updates/$(EXTENSI
 
 REGRESS = install grants time journal explain problems privileges
 REGRESS_OPTS = --inputdir=. --load-extension=smartspace_cobot
-ISOLATION = membership_assignment identifier_field switch_membership group_deletion repeatable_read manual_grant membership_deletion truncate two_syncs assignment_assignment switch_switch entry_entry
+ISOLATION = membership_assignment identifier_field switch_membership group_deletion repeatable_read manual_grant membership_deletion truncate two_syncs assignment_assignment switch_switch entry_entry limit_entry
 ISOLATION_OPTS = --inputdir=test/isolation --load-extension=smartspace_cobot
 EXTRA_CLEAN = test/unit/unit_*.o
 

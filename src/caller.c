@@ -18,8 +18,11 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 
 #include "caller.h"
 #include "compat.h"
@@ -31,7 +34,7 @@ PG_FUNCTION_INFO_V1(caller_cobot_sees_member);
 PG_FUNCTION_INFO_V1(caller_cobot_sees_plan);
 PG_FUNCTION_INFO_V1(caller_cobot_sees_building);
 
-/* What one caller may do; for a whole statement where it is asked about many rows. */
+/* What one caller may do. */
 typedef struct Reach
 {
 	Oid			caller;
@@ -41,6 +44,26 @@ typedef struct Reach
 	int			count;
 	int64	   *integrations;
 } Reach;
+
+/*
+ * The one that was asked for last is kept from call to call, because doors and policies ask
+ * for the same again and again, until what it was made of changes: the rows of cobot_role
+ * (their trigger says so), roles and their members, privileges of functions.
+ */
+static Reach kept;
+static uint64 kept_after = 0;	/* as many changes; 0: none is kept */
+static uint64 changes = 1;
+static Oid	kept_table = InvalidOid;
+static MemoryContext kept_context = NULL;
+
+/* Where to look for the integration of a row; for a whole statement. */
+typedef struct RowTable
+{
+	Oid			table;
+	Oid			index;
+	AttrNumber	id;
+	AttrNumber	integration;
+} RowTable;
 
 static Datum
 column(HeapTuple tuple, Relation table, const char *name, bool *isnull)
@@ -121,21 +144,61 @@ add_up(Reach *reach, Relation table, MemoryContext context)
 		reach->everything = true;
 }
 
-static Reach *
-find_reach(Oid caller, Oid function, bool to_write, MemoryContext context)
+static void
+forget_for_table(Datum arg, Oid table)
 {
-	Relation	table = table_open(get_relname_relid("cobot_role", get_namespace_oid(SMARTSPACE_SCHEMA, false)), AccessShareLock);
-	Reach	   *reach = MemoryContextAllocZero(context, sizeof(Reach));
+	(void) arg;
+	if (table == InvalidOid || table == kept_table)
+		changes++;
+}
 
-	reach->caller = caller;
-	reach->function = function;
-	reach->to_write = to_write;
+static void
+forget(Datum arg, int cache, uint32 hash)
+{
+	(void) arg;
+	(void) cache;
+	(void) hash;
+	changes++;
+}
+
+static void
+prepare_to_keep(void)
+{
+	if (kept_context != NULL)
+	{
+		MemoryContextReset(kept_context);
+		return;
+	}
+	kept_context = AllocSetContextCreate(TopMemoryContext, "smartspace_cobot caller", ALLOCSET_SMALL_SIZES);
+	CacheRegisterRelcacheCallback(forget_for_table, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHOID, forget, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, forget, (Datum) 0);
+	CacheRegisterSyscacheCallback(PROCOID, forget, (Datum) 0);
+}
+
+/* Valid until it is asked for again. */
+static const Reach *
+find_reach(Oid caller, Oid function, bool to_write)
+{
+	if (kept_after == changes && kept.caller == caller && kept.function == function && kept.to_write == to_write)
+		return &kept;
+
+	Relation	table = table_open(get_relname_relid("cobot_role", get_namespace_oid(SMARTSPACE_SCHEMA, false)), AccessShareLock);
+
+	kept_after = 0;
+	prepare_to_keep();
+	kept_table = RelationGetRelid(table);
+
+	const uint64 before = changes;
+
+	kept = (Reach) {.caller = caller, .function = function, .to_write = to_write};
 	if (OidIsValid(caller) && has_privs_of_role(caller, table->rd_rel->relowner))
-		reach->everything = true;
+		kept.everything = true;
 	else
-		add_up(reach, table, context);
+		add_up(&kept, table, kept_context);
 	table_close(table, AccessShareLock);
-	return reach;
+	kept_after = before;
+	return &kept;
 }
 
 static bool
@@ -148,58 +211,62 @@ reaches(const Reach *reach, int64 integration)
 	return found;
 }
 
-/* Kept from call to call of one statement, unless somebody else calls it by then. */
-static const Reach *
-reach_of_call(FunctionCallInfo fcinfo)
+static void
+find_row_table(RowTable *found, const char *name, const char *index)
 {
-	Reach	   *reach = fcinfo->flinfo->fn_extra;
-	bool		to_write = PG_GETARG_BOOL(1);
-	Oid			function;
-	Oid			caller = trust_caller(&function);
+	Oid			schema = get_namespace_oid(SMARTSPACE_SCHEMA, false);
 
-	if (reach == NULL || reach->caller != caller || reach->function != function || reach->to_write != to_write)
-		fcinfo->flinfo->fn_extra = reach = find_reach(caller, function, to_write, fcinfo->flinfo->fn_mcxt);
-	return reach;
+	found->table = get_relname_relid(name, schema);
+	found->index = get_relname_relid(index, schema);
+	found->id = get_attnum(found->table, "id");
+	found->integration = get_attnum(found->table, "integration_id");
 }
 
 /* The integration of a row by its id; 0: no such row. */
 static int64
-integration_of(const char *name, const char *index, int64 id)
+integration_of(const RowTable *where, int64 id)
 {
-	Oid			schema = get_namespace_oid(SMARTSPACE_SCHEMA, false);
-	Relation	table = table_open(get_relname_relid(name, schema), AccessShareLock);
+	Relation	table = table_open(where->table, AccessShareLock);
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple	tuple;
 	int64		integration = 0;
 	bool		isnull;
 
-	ScanKeyInit(&key, (AttrNumber) SPI_fnumber(RelationGetDescr(table), "id"), BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
-	scan = systable_beginscan(table, get_relname_relid(index, schema), true, NULL, 1, &key);
+	ScanKeyInit(&key, where->id, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
+	scan = systable_beginscan(table, where->index, true, NULL, 1, &key);
 	if (HeapTupleIsValid(tuple = systable_getnext(scan)))
-		integration = DatumGetInt64(column(tuple, table, "integration_id", &isnull));
+		integration = DatumGetInt64(heap_getattr(tuple, where->integration, RelationGetDescr(table), &isnull));
 	systable_endscan(scan);
 	table_close(table, AccessShareLock);
 	return integration;
 }
 
-bool
-caller_sees(int64 integration)
+static const Reach *
+reach_of_caller(bool to_write)
 {
 	Oid			function;
 	Oid			caller = trust_caller(&function);
 
-	return reaches(find_reach(caller, function, false, CurrentMemoryContext), integration);
+	return find_reach(caller, function, to_write);
+}
+
+bool
+caller_sees(int64 integration)
+{
+	return reaches(reach_of_caller(false), integration);
 }
 
 bool
 caller_sees_member(int64 member)
 {
-	Oid			function;
-	Oid			caller = trust_caller(&function);
-	const Reach *reach = find_reach(caller, function, false, CurrentMemoryContext);
+	const Reach *reach = reach_of_caller(false);
+	RowTable	where;
 
-	return reach->everything || reaches(reach, integration_of("cobot_membership", "cobot_membership_pkey", member));
+	if (reach->everything)
+		return true;
+	find_row_table(&where, "cobot_membership", "cobot_membership_pkey");
+	return reaches(reach, integration_of(&where, member));
 }
 
 /*
@@ -209,16 +276,26 @@ caller_sees_member(int64 member)
 Datum
 caller_cobot_sees(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_BOOL(reaches(reach_of_call(fcinfo), PG_ARGISNULL(0) ? 0 : PG_GETARG_INT64(0)));
+	PG_RETURN_BOOL(reaches(reach_of_caller(PG_GETARG_BOOL(1)), PG_ARGISNULL(0) ? 0 : PG_GETARG_INT64(0)));
 }
 
 static Datum
 sees_row(FunctionCallInfo fcinfo, const char *table, const char *index)
 {
-	const Reach *reach = reach_of_call(fcinfo);
+	const Reach *reach = reach_of_caller(PG_GETARG_BOOL(1));
 
-	PG_RETURN_BOOL(reach->everything ||
-				   (!PG_ARGISNULL(0) && reaches(reach, integration_of(table, index, PG_GETARG_INT64(0)))));
+	if (reach->everything)
+		PG_RETURN_BOOL(true);
+	if (PG_ARGISNULL(0))
+		PG_RETURN_BOOL(false);
+	if (fcinfo->flinfo->fn_extra == NULL)
+	{
+		RowTable   *where = MemoryContextAlloc(fcinfo->flinfo->fn_mcxt, sizeof(RowTable));
+
+		find_row_table(where, table, index);
+		fcinfo->flinfo->fn_extra = where;
+	}
+	PG_RETURN_BOOL(reaches(reach, integration_of(fcinfo->flinfo->fn_extra, PG_GETARG_INT64(0))));
 }
 
 /* cobot_sees_member(member bigint, to_write boolean) -> boolean */

@@ -28,7 +28,12 @@ is_private_v4(uint32 address)
 		{0x7F000000, 8},		/* loopback */
 		{0xA9FE0000, 16},		/* link local */
 		{0xAC100000, 12},		/* 172.16/12 */
+		{0xC0000000, 24},		/* protocol assignments; a cloud's metadata, too */
+		{0xC0000200, 24},		/* documentation */
 		{0xC0A80000, 16},		/* 192.168/16 */
+		{0xC6120000, 15},		/* benchmarks between networks */
+		{0xC6336400, 24},		/* documentation */
+		{0xCB007100, 24},		/* documentation */
 		{0xE0000000, 3}			/* multicast, reserved, broadcast */
 	};
 
@@ -63,6 +68,11 @@ is_private_v6(const struct in6_addr *address)
 		return is_private_v4(v4_at(address, 12));
 	if (starts_with(address, "\x20\x02", 2))
 		return is_private_v4(v4_at(address, 2));
+	/* protocol assignments: Teredo carries one as well, but of a relay */
+	if (starts_with(address, "\x20\x01", 2) && (address->s6_addr[2] & 0xFE) == 0)
+		return true;
+	if (starts_with(address, "\x20\x01\x0D\xB8", 4))
+		return true;			/* documentation */
 	/* all else that a public host has is in 2000::/3 */
 	return (address->s6_addr[0] & 0xE0) != 0x20;
 }

@@ -182,12 +182,16 @@ set_protections(HttpTransfer *transfer)
 	SET(CURLOPT_PROTOCOLS_STR, "https");
 	SET(CURLOPT_FOLLOWLOCATION, 0L);
 	SET(CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
+	SET(CURLOPT_PATH_AS_IS, 1L);	/* an id that reads as a step up stays one, encoded or not */
 	SET(CURLOPT_PROXY, "");		/* also keeps the environment's proxy out */
 	SET(CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
 	SET(CURLOPT_SSL_VERIFYPEER, 1L);
 	SET(CURLOPT_SSL_VERIFYHOST, 2L);
 	if (http_setting_is_set(smartspace_ca_file))
+	{
 		SET(CURLOPT_CAINFO, smartspace_ca_file);
+		SET(CURLOPT_CAPATH, NULL);	/* else the system's are trusted as well */
+	}
 	SET(CURLOPT_CONNECT_TO, transfer->connect_to);
 	SET(CURLOPT_OPENSOCKETFUNCTION, open_socket_callback);
 	SET(CURLOPT_OPENSOCKETDATA, transfer);

@@ -13,6 +13,7 @@
 
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "mb/pg_wchar.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "storage/fd.h"
@@ -379,7 +380,7 @@ secret_problem(PG_FUNCTION_ARGS)
 	if (kind == (int) lengthof(places))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("there is no kind of secrets \"%s\"", label)));
+				 errmsg("there is no kind of secrets \"%s\"", pnstrdup(label, pg_mbcliplen(label, strlen(label), NAMEDATALEN - 1)))));
 
 	Secret		secret = secret_open(kind, id, stored);
 	const char *reason = secret_reason(secret.state);

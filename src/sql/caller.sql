@@ -15,7 +15,8 @@ COMMENT ON COLUMN smartspace.cobot_role.level IS 'look, operate or administer; c
 COMMENT ON COLUMN smartspace.cobot_role.integrations IS 'the only integrations that the role sees and touches; null: all';
 COMMENT ON COLUMN smartspace.cobot_role.granted_by IS 'the role that was logged in';
 
-SELECT pg_catalog.pg_extension_config_dump('smartspace.cobot_role', '');
+-- not those of roles that are gone: in another cluster their numbers are other roles'
+SELECT pg_catalog.pg_extension_config_dump('smartspace.cobot_role', 'WHERE role IN (SELECT oid FROM pg_catalog.pg_roles)');
 
 CREATE FUNCTION smartspace.cobot_sees(integration bigint, to_write boolean DEFAULT false)
 RETURNS boolean

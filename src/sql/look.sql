@@ -202,7 +202,7 @@ SELECT NULL, 'advice', 'similar_identifiers', NULL, 'user groups ' || string_agg
 	NULL
 FROM smartspace.user_group g
 WHERE g.external_identifier IS NOT NULL
-GROUP BY lower(regexp_replace(g.external_identifier, '\s+', '', 'g'))
+GROUP BY lower(regexp_replace(g.external_identifier, '[[:space:]]+', '', 'g'))
 HAVING count(*) > 1
 UNION ALL
 SELECT NULL, 'advice', 'group_without_members', NULL, 'user group ' || g.name,

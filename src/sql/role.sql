@@ -22,7 +22,7 @@ FROM (VALUES
 	('table', 'cobot_freshness', 'look', 'SELECT', true, NULL),
 	('table', 'cobot_individual_token', 'look', 'SELECT', true, NULL),
 	('table', 'cobot_integration', 'look', 'SELECT', true, 'cobot_sees(id, %s)'),
-	('table', 'cobot_integration', 'administer', 'UPDATE (name, client_id, state, state_reason, state_since, sync_plan_access, sync_individual_access, hold_removals_above, hold_removals_above_percent, hold_emptied_group_of, sync_interval, stale_after, fed_from_outside, auto_checkin, checkin_dry_run, checkin_max_age, checkin_pause_after_refusal)', true, NULL),
+	('table', 'cobot_integration', 'administer', 'UPDATE (name, client_id, oauth_scope, state, state_reason, state_since, sync_plan_access, sync_individual_access, hold_removals_above, hold_removals_above_percent, hold_emptied_group_of, sync_interval, stale_after, fed_from_outside, auto_checkin, checkin_dry_run, checkin_max_age, checkin_pause_after_refusal)', true, NULL),
 	('table', 'cobot_integration', 'administer', 'DELETE', false, NULL),
 	('table', 'cobot_membership', 'look', 'SELECT', true, 'cobot_sees(integration_id, %s)'),
 	('table', 'cobot_plan', 'look', 'SELECT', true, 'cobot_sees(integration_id, %s)'),
@@ -174,3 +174,6 @@ COMMENT ON FUNCTION smartspace.cobot_follow_limits() IS
 
 CREATE TRIGGER cobot_follow_limits AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON smartspace.cobot_role
 	FOR EACH STATEMENT EXECUTE FUNCTION smartspace.cobot_follow_limits();
+
+-- also in a session that replays or loads data with the triggers of others switched off
+ALTER TABLE smartspace.cobot_role ENABLE ALWAYS TRIGGER cobot_follow_limits;

@@ -19,14 +19,12 @@ BEGIN
 			USING ERRCODE = 'insufficient_privilege',
 				HINT = 'Drop or rename that schema, or let the role that installs the extension own it.';
 	END IF;
-	IF EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.relnamespace OPERATOR(pg_catalog.=) (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname OPERATOR(pg_catalog.=) 'smartspace')
-			   UNION ALL
-			   SELECT FROM pg_catalog.pg_proc p WHERE p.pronamespace OPERATOR(pg_catalog.=) (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname OPERATOR(pg_catalog.=) 'smartspace')
-			   UNION ALL
-			   SELECT FROM pg_catalog.pg_type t WHERE t.typnamespace OPERATOR(pg_catalog.=) (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname OPERATOR(pg_catalog.=) 'smartspace')) THEN
+	IF EXISTS (SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) d.refobjid
+			   WHERE d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass AND n.nspname OPERATOR(pg_catalog.=) 'smartspace'
+				 AND d.classid OPERATOR(pg_catalog.<>) 'pg_catalog.pg_extension'::pg_catalog.regclass) THEN
 		RAISE EXCEPTION 'schema "smartspace" is not empty'
 			USING ERRCODE = 'object_not_in_prerequisite_state',
-				DETAIL = 'A function there could take the place of one of the extension.',
+				DETAIL = 'A function or operator there could take the place of one that is meant.',
 				HINT = 'Drop or move what is in it.';
 	END IF;
 END

@@ -2,13 +2,15 @@ package InstallScript;
 
 =head1 NAME
 
-InstallScript - what an install script must not do, because it runs as a superuser where others left things
+InstallScript - what an install or update script must not do, because it runs as a superuser where others left things
 
 =head1 SYNOPSIS
 
     use InstallScript;
 
     my @faults = InstallScript::faults($text, 'smartspace');    # "line 12: ..." for each
+    push @faults, InstallScript::faults($update, 'smartspace', updates => $text);
+    push @faults, InstallScript::control_faults($control, 'smartspace');
 
 =cut
 
@@ -16,8 +18,11 @@ use strict;
 use warnings;
 
 # Words that stand before a parenthesis and are no functions, and functions that are part of the grammar.
-my %grammar = map { $_ => 1 } qw(and any array as all case check coalesce else exists extract filter from greatest if in into least
+my %grammar = map { $_ => 1 } qw(and any array as all case check coalesce conflict else exists extract filter from greatest if in into least
   lateral materialized not nullif operator or over over row select set then using values when where with);
+
+# A literal reads the same whatever standard_conforming_strings is, unless it has a backslash.
+my $literal = qr/[eE]'(?:[^'\\]|''|\\.)*'|'(?:[^']|'')*'/s;
 
 # Cuts a script into statements: line, code (comments and contents of literals taken out), bodies (what stood in dollar quotes).
 sub statements
@@ -27,14 +32,14 @@ sub statements
 	my ($line, $begin, $code, @bodies) = (1, undef, '');
 	my $atomic = 0;
 
-	while ($text =~ /\G(--[^\n]*|\/\*.*?\*\/|'(?:[^']|'')*'|"(?:[^"]|"")*"|(\$\w*\$)(.*?)\2|[\w.]+|\s+|.)/gcs)
+	while ($text =~ /\G(--[^\n]*|\/\*.*?\*\/|$literal|"(?:[^"]|"")*"|(\$\w*\$)(.*?)\2|[\w.]+|\s+|.)/gcs)
 	{
 		my ($token, $body) = ($1, $3);
 		my $lines = $token =~ tr/\n//;
 
-		if ($token =~ /^(?:--|\/\*)/) { $code .= ' ' }
-		elsif (defined $2) { push @bodies, $body; $code .= "\$\$" }
-		elsif ($token =~ /^'/) { $code .= "''" }
+		if ($token =~ /^(?:--|\/\*)/) { $code .= $token =~ /.\/\*/s ? ' nested_comment ' : ' ' }
+		elsif (defined $body) { push @bodies, $body; $code .= "\$\$" }
+		elsif ($token =~ /^[eE]?'/) { $code .= $token =~ /^'.*\\/s ? ' backslash_in_literal ' : "''" }
 		else
 		{
 			$begin //= $line if $token =~ /\S/;
@@ -58,7 +63,7 @@ sub bare
 {
 	my ($body) = @_;
 
-	return $body =~ s/--[^\n]*|\/\*.*?\*\/|'(?:[^']|'')*'/''/gsr;
+	return $body =~ s/(--[^\n]*|\/\*.*?\*\/|$literal)/$1 =~ m{^'.*\\}s ? ' backslash_in_literal ' : "''"/gser;
 }
 
 # Relations that are read without their schema, except those that the statement itself names by WITH.
@@ -80,6 +85,7 @@ sub unqualified_calls
 	$code =~ s/\bOPERATOR\s*\(\s*pg_catalog\.[^\s)]+\s*\)/,/gi;
 	$code =~ s/\b(?:ERRCODE|DETAIL|HINT|MESSAGE)\s*=/,/gi;
 	$code =~ s/:=/,/g;
+	$code =~ s/(\bSET|,)(\s*\w+\s*)=/$1$2,/gi if $code =~ /\bUPDATE\b/i;
 	push @found, map { "function $_" } grep { !$grammar{ lc $_ } } $code =~ /(?<![\w.])([a-z_]\w*)\s*\(/gi;
 	push @found, map { "type $_" } $code =~ /::\s*(?!pg_catalog\.)([a-z_][\w.]*)/gi;
 	$code =~ s/::/,/g;
@@ -87,23 +93,77 @@ sub unqualified_calls
 	return @found;
 }
 
-sub faults
+# What a script makes, as "function smartspace.f" => the statements that make it.
+sub made
+{
+	my ($text) = @_;
+	my %made;
+
+	foreach my $statement (statements($text =~ s/^\\.*//r))
+	{
+		push @{ $made{ lc($1) . " $2" } }, $statement
+		  if $statement->{code} =~ /^CREATE\s+(?:OR\s+REPLACE\s+)?(?:UNLOGGED\s+)?(TABLE|VIEW|FUNCTION|PROCEDURE|SEQUENCE|TYPE|DOMAIN|AGGREGATE|MATERIALIZED\s+VIEW)\s+([\w."]+)/i;
+	}
+	return \%made;
+}
+
+# The faults of a whole script that no single statement shows. An update changes what was made before, and nothing after it takes privileges away.
+sub faults_of_update
+{
+	my ($text, $before) = @_;
+	my ($made, $old) = (made($text), made($before));
+	my %revoked;
+	my @faults;
+
+	foreach my $statement (statements($text =~ s/^\\.*//r))
+	{
+		next unless $statement->{code} =~ /^REVOKE\s+ALL\s+ON\s+(?:(\w+)\s+)?([\w."]+).*\bFROM\s+PUBLIC$/is;
+		$revoked{ $2 =~ s/\(.*//r }++;
+	}
+	foreach my $object (sort keys %{$made})
+	{
+		my ($kind, $name) = split / /, $object;
+		my $is_replaced = $made->{$object}[0]{code} =~ /^CREATE\s+OR\s+REPLACE\b/i;
+
+		push @faults, "line $made->{$object}[0]{line}: OR REPLACE of $object, which no earlier version made" if $is_replaced && !$old->{$object};
+		push @faults, "line $made->{$object}[0]{line}: PUBLIC keeps its privileges on $object" if !$is_replaced && !$revoked{$name} && $kind !~ /type|domain/;
+	}
+	push @faults, 'the worker is not told' unless $text =~ /\bSELECT smartspace\.cobot_wake_worker\(\);\s*\z/;
+	return @faults;
+}
+
+sub control_faults
 {
 	my ($text, $schema) = @_;
+	my %setting = $text =~ /^(\w+)\s*=\s*'?([^'\n]*?)'?\s*$/mg;
+	my %wanted = (schema => $schema, relocatable => 'false', superuser => 'true', trusted => 'false');
+
+	return map { "$_ is " . ($setting{$_} // 'missing') . ", not $wanted{$_}" } grep { ($setting{$_} // '') ne $wanted{$_} } sort keys %wanted;
+}
+
+sub faults
+{
+	my ($text, $schema, %options) = @_;
 	my $own = qr/\Q$schema\E\./;
+	my $is_update = defined $options{updates};
+	my $first = $is_update ? qr/ALTER EXTENSION \w+ UPDATE(?: TO '[\w.]+')?/ : qr/CREATE EXTENSION \w+/;
 	my (@faults, %made, %commented);
 	my $fault = sub { push @faults, "line $_[0]{line}: $_[1]"; return };
 
-	push @faults, 'line 1: the first line must be \echo Use "CREATE EXTENSION name" to load this file. \quit'
-	  unless $text =~ s/^\\echo Use "CREATE EXTENSION \w+" to load this file\. \\quit\n/\n/;
+	push @faults, 'line 1: the first line must be \echo Use "' . ($is_update ? 'ALTER EXTENSION name UPDATE' : 'CREATE EXTENSION name') . '" to load this file. \quit'
+	  unless $text =~ s/^\\echo Use "$first" to load this file\. \\quit\n/\n/;
 	push @faults, 'a psql command beyond the first line' if $text =~ /^\\/m;
+	push @faults, faults_of_update($text, $options{updates}) if $is_update;
 
 	foreach my $statement (statements($text))
 	{
 		my $code = $statement->{code};
+		my $replaces = $is_update && $code =~ s/^CREATE\s+OR\s+REPLACE\b/CREATE/i;
 		my $all = join "\n", $code, map { bare($_) } @{ $statement->{bodies} };
 
 		$fault->($statement, 'it has no end') if $statement->{open};
+		$fault->($statement, 'a backslash in a literal means what the settings of whoever runs it say') if $all =~ /\bbackslash_in_literal\b/;
+		$fault->($statement, 'a comment in a comment') if $code =~ /\bnested_comment\b/;
 		$fault->($statement, 'OR REPLACE takes over what others made') if $all =~ /\bOR\s+REPLACE\b/i;
 		$fault->($statement, 'IF NOT EXISTS takes over what others made') if $all =~ /\bIF\s+NOT\s+EXISTS\b(?!\s*\()/i;
 		$fault->($statement, 'a privilege for PUBLIC') if $all =~ /\bGRANT\b.*\bTO\b.*\bPUBLIC\b/is;
@@ -115,7 +175,7 @@ sub faults
 			my ($kind, $name) = (lc $1, $2);
 
 			$fault->($statement, "$kind $name is made without its schema") unless $name =~ /^$own/;
-			push @{ $made{"$kind $name"} }, $statement;
+			push @{ $made{"$kind $name"} }, $statement unless $replaces;
 			$fault->($statement, "$kind $name reads $_ without its schema")
 			  foreach $kind =~ /view/ ? unqualified_relations($code) : ();
 			if ($kind eq 'function' || $kind eq 'procedure')
@@ -156,11 +216,20 @@ sub faults
 		{
 			$fault->($statement, 'ALTER of something without its schema') unless $code =~ /^ALTER\s+\w+\s+$own/i;
 		}
-		elsif ($code =~ /^(?:SELECT|DO)\b/i)
+		elsif ($is_update && $code =~ /^DROP\s+(?:TABLE|VIEW|FUNCTION|PROCEDURE|SEQUENCE|INDEX|TYPE|DOMAIN)\b/i)
+		{
+			$fault->($statement, 'DROP of something without its schema') unless $code =~ /^DROP\s+\w+\s+$own/i;
+		}
+		elsif ($is_update && $code =~ /^DROP\s+TRIGGER\b/i)
+		{
+			$fault->($statement, 'DROP of a trigger of a table without its schema') unless $code =~ /\bON\s+$own/i;
+		}
+		elsif ($code =~ /^(?:SELECT|DO)\b/i || $is_update && $code =~ /^(?:WITH|INSERT|UPDATE|DELETE)\b/i)
 		{
 			my $running = $code =~ /^DO\b/i ? bare(join "\n", @{ $statement->{bodies} }) : $code;
 
 			$fault->($statement, "$_ is looked up by search_path") foreach unqualified_calls($running);
+			$fault->($statement, "writes $_ without its schema") foreach $running =~ /\b(?:INSERT\s+INTO|UPDATE|DELETE\s+FROM)\s+(?:ONLY\s+)?(?!$own|SET\b)([a-z_][\w.]*)/gi;
 			$fault->($statement, "reads $_ without its schema") foreach unqualified_relations($running);
 		}
 		else

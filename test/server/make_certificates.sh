@@ -9,6 +9,8 @@
 #   expired.pem    the same names by the same authority, ended yesterday
 #   wronghost.pem  *.example.com by the same authority
 #   otherca.pem    the right names, by an authority nobody trusts
+#   namesake.pem   the same, by one that has the name of an authority the system trusts,
+#                  and nothing else of it; not where the system trusts none
 set -eu
 
 if [ $# -ne 1 ]
@@ -60,6 +62,7 @@ subjectKeyIdentifier = hash
 basicConstraints = critical, CA:FALSE
 keyUsage = critical, digitalSignature
 extendedKeyUsage = serverAuth
+authorityKeyIdentifier = none
 subjectAltName = DNS:cobot.me, DNS:*.cobot.me
 [elsewhere]
 basicConstraints = critical, CA:FALSE
@@ -97,4 +100,13 @@ certificate server ca cobot -1 +30
 certificate expired ca cobot -10 -1
 certificate wronghost ca elsewhere -1 +30
 certificate otherca "$work/stranger" cobot -1 +30
+for trusted in /etc/ssl/certs/*.0
+do
+	[ -e "$trusted" ] || break
+	openssl x509 -in "$trusted" -noout -text | grep -q 'Public Key Algorithm: rsaEncryption' || continue
+	openssl genpkey -algorithm RSA -out "$work/namesake.key" 2> "$work/error"
+	openssl x509 -in "$trusted" -signkey "$work/namesake.key" -days 60 -out "$work/namesake.pem" 2> "$work/error"
+	certificate namesake "$work/namesake" cobot -1 +30
+	break
+done
 chmod 644 ./*.pem

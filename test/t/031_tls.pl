@@ -61,6 +61,9 @@ my %wrong = (
 	expired => qr/certificate problem: certificate has expired/,
 	wronghost => qr/no alternative certificate subject name matches target host name '[a-z-]+\.cobot\.me'/);
 
+# with ca_file set, who is trusted by the system counts for nothing: that one is not even looked up
+$wrong{namesake} = $wrong{otherca} if -e $t->cobot->ca_file =~ s/\bca\.pem$/namesake.pem/r;
+
 foreach my $cert (sort keys %wrong)
 {
 	restart_cobot(cert => $cert);

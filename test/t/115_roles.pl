@@ -4,6 +4,7 @@
 use strict;
 use warnings;
 
+use CobotCalls;
 use CobotTest;
 use File::Temp;
 use JSON::PP;
@@ -50,6 +51,7 @@ INSERT INTO smartspace.cobot_entry_problem (relation, error_code, message, entri
 INSERT INTO smartspace.cobot_webhook_hint (integration_id, cobot_id) VALUES ($bravo, 'bravo-m1');
 UPDATE smartspace.cobot_sync_change SET verdict = 'held' WHERE run_id = $bravo_run AND cobot_id = 'bravo-m3';
 SQL
+$t->sql("SELECT smartspace.cobot_set_client($_, 'client', 'secret')") foreach $alpha, $bravo;
 is("$bravo $bravo_member", '70001 70001', '(the second space can be told by its ids)');
 
 # Of a query, as a role: what it prints, errors and all.
@@ -157,7 +159,8 @@ is(as_role('heir', "SET ROLE NONE; $explain")->{out}, 't', 'SET ROLE NONE leaves
 
 # --- another level, and none ---
 my $acl = "SELECT string_agg(concat_ws(' ', o.name, o.acl), E'\\n' ORDER BY o.name, o.acl) FROM (SELECT c.oid::regclass::text AS name, c.relacl::text AS acl FROM pg_class c WHERE c.relnamespace = 'smartspace'::regnamespace"
-  . " UNION ALL SELECT p.oid::regprocedure::text, p.proacl::text FROM pg_proc p WHERE p.pronamespace = 'smartspace'::regnamespace UNION ALL SELECT a.attrelid::regclass || '.' || a.attname, a.attacl::text FROM pg_attribute a WHERE a.attacl IS NOT NULL) o";
+  . " UNION ALL SELECT p.oid::regprocedure::text, p.proacl::text FROM pg_proc p WHERE p.pronamespace = 'smartspace'::regnamespace UNION ALL SELECT a.attrelid::regclass || '.' || a.attname, a.attacl::text FROM pg_attribute a WHERE a.attacl IS NOT NULL"
+  . " UNION ALL SELECT 'schema', n.nspacl::text FROM pg_namespace n WHERE n.nspname = 'smartspace') o";
 $t->sql("CREATE ROLE changing LOGIN");
 my $before = $t->sql($acl);
 $t->sql("SELECT smartspace.cobot_grant_role('changing', 'look')");
@@ -173,7 +176,19 @@ is($t->sql($acl), $look, 'a lower one takes what it has not, also what was grant
 is($t->sql("SELECT smartspace.cobot_revoke_role('changing')"), 't', 'taken');
 is($t->sql($acl), $before, 'it has nothing any more');
 is($t->sql("SELECT smartspace.cobot_revoke_role('changing')"), 'f', 'and there is nothing to take');
-$t->sql('DROP ROLE changing');
+
+# what others passed on to it
+$t->sql("CREATE ROLE passing; GRANT USAGE ON SCHEMA smartspace TO passing WITH GRANT OPTION; GRANT SELECT, UPDATE (name) ON smartspace.cobot_membership TO passing WITH GRANT OPTION;"
+	  . " GRANT EXECUTE ON FUNCTION smartspace.cobot_erase_member TO passing WITH GRANT OPTION; CREATE ROLE other");
+$before = $t->sql($acl);
+$t->sql('SET ROLE passing; ' . join ';', map { "GRANT USAGE ON SCHEMA smartspace TO $_; GRANT SELECT, UPDATE (name) ON smartspace.cobot_membership TO $_; GRANT EXECUTE ON FUNCTION smartspace.cobot_erase_member TO $_" } qw(changing other));
+$t->sql("SELECT smartspace.cobot_grant_role('changing', 'look')");
+is($t->sql("SELECT has_function_privilege('changing', 'smartspace.cobot_erase_member(bigint)', 'EXECUTE')"), 'f', 'a level takes what another role passed on');
+$t->sql("SELECT smartspace.cobot_revoke_role('changing')");
+is($t->sql("SELECT has_function_privilege('other', 'smartspace.cobot_erase_member(bigint)', 'EXECUTE')"), 't', 'and from this role alone');
+$t->sql("SELECT smartspace.cobot_revoke_role('other')");
+is($t->sql($acl), $before, 'whatever others passed on is taken, and nothing else');
+$t->sql("SELECT smartspace.cobot_revoke_role('passing'); DROP ROLE changing, other, passing");
 
 # --- misuse ---
 foreach my $case ([ "NULL, 'look'", '22004' ], [ "'r_look', NULL", '22004' ], [ "'r_look', 'everything'", '22023' ], [ "'nosuchrole', 'look'", '42704' ], [ "'public', 'look'", '42704' ],
@@ -184,6 +199,11 @@ foreach my $case ([ "NULL, 'look'", '22004' ], [ "'r_look', NULL", '22004' ], [ 
 
 	is($t->try("SELECT smartspace.cobot_grant_role($arguments)")->{sqlstate}, $case->[1], "refused: $case->[0]");
 }
+$t->sql('CREATE ROLE above BYPASSRLS');
+my $above = $t->try("SELECT smartspace.cobot_grant_role('above', 'look', ARRAY[$alpha])");
+is($above->{sqlstate}, '22023', 'refused: a limit for a role that row level security does not hold');
+like($above->{err}, qr/BYPASSRLS/, 'in words');
+$t->sql("SELECT smartspace.cobot_grant_role('above', 'look'); DROP OWNED BY above; DROP ROLE above");
 $t->sql('GRANT EXECUTE ON FUNCTION smartspace.cobot_grant_role, smartspace.cobot_revoke_role TO r_administer');
 is(as_role('r_administer', "SELECT smartspace.cobot_grant_role('r_look', 'administer')")->{sqlstate}, '42501', 'only the owner grants levels, whoever may call it');
 is(as_role('r_administer', "SELECT smartspace.cobot_revoke_role('r_look')")->{sqlstate}, '42501', 'and takes them');
@@ -224,19 +244,15 @@ foreach my $question ('cobot_membership WHERE public.peep(name)', 'access_now WH
 my %argument = (
 	integration => $bravo, member => $bravo_member, run => $bravo_run, plan => $bravo_plan, entry => $bravo_entry, building => $bravo_building, group => $bravo_door,
 	who => "'m1\@bravo.example'", event => "'updated_membership'", payload => qq('{"url": "https://bravo.cobot.me/api/memberships/bravo-m1"}'), token => "'admin-token'", memberships => "'[]'",
-	moment => 'now()', at => 'now()', since => 0, callback_url => "'https://example.com/hook'", integrations => "ARRAY[$bravo]");
-foreach my $function ($t->rows("SELECT p.oid::regprocedure::text AS name, p.proname, p.pronargs, p.proargnames AS names, p.pronargdefaults AS defaults FROM pg_proc p"
-	  . " JOIN smartspace.cobot_privilege l ON l.kind = 'function' AND l.name = p.proname AND l.level <> 'owner' AND l.for_limited"
-	  . " WHERE p.pronamespace = 'smartspace'::regnamespace AND p.prorettype <> 'trigger'::regtype ORDER BY 1"))
+	moment => 'now()', at => 'now()', since => 0, callback_url => "'https://example.com/hook'", integrations => "ARRAY[$bravo]", state => $t->sql("SELECT quote_literal(substring(smartspace.cobot_connect_url($bravo, 'https://example.com/back') from 'state=([^&]+)'))"),
+	code => "'authorization-code'", secret_path_part => "'unknown'", client_id => "'client'", client_secret => "'secret'", redirect_uri => "'https://example.com/back'", path => "'/nonexistent'", label => "'Doors'",
+	iframe_url => "'https://example.com/frame'", id => "'link'", field_value => "'door, other'", granted => "'{read}'", individual_access => 'true', checkin => 'true', armed_system => 1, armed_database => 1, armed_environment => "'x'");
+foreach my $function (functions($t, "l.level <> 'owner' AND l.for_limited"))
 {
-	my @names = @{ $function->{names} // [] }[ 0 .. $function->{pronargs} - 1 ];
-	my @given = map { defined $_ && exists $argument{$_} ? "\"$_\" => $argument{$_}" : () } @names;
-	my $missing = $function->{pronargs} - $function->{defaults} - grep { defined && exists $argument{$_} } @names[ 0 .. $function->{pronargs} - $function->{defaults} - 1 ];
-
-	next if $missing > 0;
-	my $answer = as_role('coach', "SELECT * FROM smartspace.$function->{proname}(" . join(', ', @given) . ')');
+	is(join(' ', unknown_arguments($function, \%argument)), '', "(can be called: $function->{signature})");
+	my $answer = as_role('coach', 'SELECT * FROM ' . call($function, \%argument));
 	my $told = ($answer->{out} . $answer->{err}) =~ s/^LINE \d.*//mrs =~ s/nobody here has the Cobot id[^\n]*//r =~ s/^HINT:.*cobot_sync_member[^\n]*//mr;
-	unlike($told, qr/bravo/i, "tells nothing of the other space: $function->{name}");
+	unlike($told, qr/bravo/i, 'tells nothing of the other space');
 	is(others_are(), $others, 'and changes nothing there') or $others = others_are();
 }
 foreach my $call ("cobot_sync($bravo)", "cobot_sync_member($bravo_member)", "cobot_explain($bravo_member)", "cobot_checkin($bravo_member)", "cobot_checkin($alpha_member, building => $bravo_building)", "cobot_checkin($alpha_member, true, $bravo_building)",
@@ -277,7 +293,7 @@ is(scalar(grep { ($_->{host} // '') =~ /bravo/ } $t->cobot->log), 0, 'and Cobot 
 like(as_role('coach', "SELECT result FROM smartspace.cobot_sync($alpha)")->{out}, qr/^ok/, 'its own it synchronises');
 ok(as_role('coach', "SELECT * FROM smartspace.$_")->{ok}, "and calls $_") foreach ("cobot_explain($alpha_member)", "cobot_sync_member($alpha_member)", "cobot_sync_member('m2\@alpha.example')", "cobot_checkin($alpha_member)", "cobot_grant($alpha_member, $door)");
 ok(as_role('coach', $_)->{ok}, "and writes: $_") foreach ("INSERT INTO smartspace.building (integration_id, name) VALUES ($alpha, 'mine')", "INSERT INTO smartspace.building_entry (membership_id, building_id) VALUES ($alpha_member, $alpha_building)",
-	"INSERT INTO smartspace.user_group_assignment (plan_id, user_group_id) VALUES ($alpha_plan, $door)", "UPDATE smartspace.cobot_integration SET auto_checkin = false");
+	"INSERT INTO smartspace.user_group_assignment (plan_id, user_group_id) VALUES ($alpha_plan, $door)", "UPDATE smartspace.cobot_integration SET auto_checkin = false, oauth_scope = oauth_scope");
 
 # --- by way of others ---
 as_role('coach', "CREATE FUNCTION public.by_coach(m bigint) RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM smartspace.cobot_explain(m)'; GRANT EXECUTE ON FUNCTION public.by_coach TO PUBLIC;"
@@ -314,20 +330,58 @@ $t->sql('ALTER ROLE coach RENAME TO trainer');
 is(as_role('trainer', 'SELECT count(*) FROM smartspace.cobot_membership')->{out}, '3', 'a limit goes with a role that is renamed');
 $t->sql('ALTER ROLE trainer RENAME TO coach');
 
+# --- a session that has looked already follows what somebody else changes ---
+my $elsewhere = "\\! psql -qAtX \"" . $t->node->connstr('postgres') . '" -c';
+my $look_again = "SELECT smartspace.cobot_has_access($bravo_member, $bravo_door), (SELECT count(*) FROM smartspace.user_group_member WHERE membership_id > 70000) > 0;";
+is(as_role('coach', join "\n", $look_again, qq($elsewhere "SELECT 'granted' FROM smartspace.cobot_grant_role('coach', 'administer', ARRAY[$alpha, $bravo])"), $look_again,
+		qq($elsewhere "SELECT 'granted' FROM smartspace.cobot_grant_role('coach', 'administer', ARRAY[$alpha])"), $look_again)->{out},
+	"f|f\ngranted\nt|t\ngranted\nf|f", 'another limit counts at once');
+is($t->sql(join "\n", 'SET ROLE heir;', $look_again, qq($elsewhere "GRANT chief TO heir; REVOKE r_operate FROM heir"), $look_again =~ s/\Q$bravo_member\E/$alpha_member/r =~ s/> 70000/< 70000/r,
+		qq($elsewhere "GRANT r_operate TO heir; REVOKE chief FROM heir"), $look_again), "t|t\nf|f\nt|t", 'and so does another role of somebody');
+$t->sql("BEGIN; SET LOCAL session_replication_role = replica; UPDATE smartspace.cobot_role SET integrations = ARRAY[$bravo] WHERE role = 'coach'::regrole; SET LOCAL session_replication_role = origin; COMMIT");
+is(as_role('coach', 'SELECT string_agg(subdomain, NULL) FROM smartspace.cobot_integration')->{out}, 'bravo', 'also one that was replicated');
+$t->sql("SELECT smartspace.cobot_grant_role('coach', 'administer', ARRAY[$alpha])");
+
+# --- all levels given again, as after an update ---
+my $policies = 'SELECT tablename, policyname, permissive, roles, cmd, qual, with_check FROM pg_policies ORDER BY 1, 2';
+my $everything = $t->sql("$acl; $policies");
+$t->sql('REVOKE SELECT ON smartspace.cobot_status FROM r_look, coach');
+isnt($t->sql("$acl; $policies"), $everything, '(something is missing)');
+$t->sql('SELECT smartspace.cobot_grant_role(role, level, integrations) FROM smartspace.cobot_role');
+is(join("\n", sort split /[\n,{}]/, $t->sql("$acl; $policies")), join("\n", sort split /[\n,{}]/, $everything), 'one statement gives everybody what the level has');
+
 # --- a dump brings levels and limits along ---
 my $dump = File::Temp->new;
 $t->node->command_ok([ 'pg_dump', '-Fc', '-f', $dump->filename, $t->node->connstr('postgres') ], 'pg_dump by the owner');
 $t->sql('CREATE DATABASE copy');
 $t->node->command_ok([ 'pg_restore', '--exit-on-error', '-d', $t->node->connstr('copy'), $dump->filename ], 'pg_restore');
 is($t->node->safe_psql('copy', $acl), $t->sql($acl), 'the same privileges');
-my $policies = 'SELECT tablename, policyname, permissive, roles, cmd, qual, with_check FROM pg_policies ORDER BY 1, 2';
 is($t->node->safe_psql('copy', $policies), $t->sql($policies), 'the same policies');
 is($t->node->safe_psql('copy', 'SELECT role, level, integrations FROM smartspace.cobot_role ORDER BY role::text'), $t->sql('SELECT role, level, integrations FROM smartspace.cobot_role ORDER BY role::text'), 'the same levels');
 is($t->node->safe_psql('copy', 'SET SESSION AUTHORIZATION coach; SELECT count(*) FROM smartspace.cobot_membership'), '3', 'the same limits');
 is($t->node->safe_psql('copy', 'SELECT count(*) FROM smartspace.cobot_membership'), '6', 'and everything for the owner');
 
+# --- what a level may call works: nothing in it needs a privilege that the level has not ---
+%argument = (%argument, integration => $alpha, member => $alpha_member, run => $t->sql("SELECT max(id) FROM smartspace.cobot_sync_run WHERE integration_id = $alpha"), plan => $alpha_plan, group => $door, building => $alpha_building,
+	entry => $t->sql("SELECT min(id) FROM smartspace.building_entry WHERE building_id = $alpha_building"), who => "'m1\@alpha.example'", payload => qq('{"url": "https://alpha.cobot.me/api/memberships/alpha-m1"}'),
+	integrations => "ARRAY[$alpha]", state => $t->sql("SELECT quote_literal(substring(smartspace.cobot_connect_url($alpha, 'https://example.com/back') from 'state=([^&]+)'))"),
+	name => "'New'", subdomain => "'elsewhere'", mobile_app => 1, redirect_uris => "'{https://example.com/app}'", cobot_user_id => "'admin'");
+foreach my $level (0 .. 2)
+{
+	my $levels = join ', ', map { "'$rank[$_]'" } 0 .. $level;
+	my @functions = functions($t, "l.level IN ($levels)");
+	my $answer = $t->try("SET client_min_messages = error; SET SESSION AUTHORIZATION r_$rank[$level];\n" . join "\n", map { "SELECT '$_->{signature} ' || public.attempt(\$x\$SELECT * FROM " . call($_, \%argument) . "\$x\$);" } @functions);
+
+	is(join(', ', map { unknown_arguments($_, \%argument) } @functions), '', '(all can be called)');
+	is(join("\n", sort map { s/ allowed$//r } split /\n/, $answer->{out}), join("\n", sort map { $_->{signature} } @functions), "$rank[$level] meets no missing privilege in them") or diag $answer->{err};
+}
+
+# --- a role that is gone without cobot_revoke_role() ---
+$t->sql("SELECT smartspace.cobot_revoke_role('coach'); SELECT smartspace.cobot_revoke_role('chief'); CREATE ROLE gone; SELECT smartspace.cobot_grant_role('gone', 'look', ARRAY[$alpha]); DROP OWNED BY gone; DROP ROLE gone");
+unlike(scalar(run_command([ 'pg_dump', '--data-only', $t->node->connstr('postgres') ])), qr/^\d+\tlook\t/m, 'is not dumped as a number');
+
 # --- nobody limited any more ---
-$t->sql("SELECT smartspace.cobot_revoke_role('coach'); SELECT smartspace.cobot_revoke_role('chief')");
+$t->sql("SELECT smartspace.cobot_grant_role('coach', 'look'); SELECT smartspace.cobot_revoke_role('coach')");
 is($t->sql("SELECT count(*) FROM pg_class c WHERE c.relnamespace = 'smartspace'::regnamespace AND c.relrowsecurity") . $t->sql($policies), '0', 'row level security is gone with the last limit');
 is(as_role('coach', 'TABLE smartspace.cobot_status')->{sqlstate}, '42501', 'and the role lets nobody in');
 $t->sql('DROP DATABASE copy');

@@ -4,6 +4,7 @@
 use strict;
 use warnings;
 
+use CobotCatalog;
 use CobotTest;
 use InstallScript;
 use PostgreSQL::Test::Utils;
@@ -13,6 +14,13 @@ my $script = slurp_file('smartspace_cobot--1.0.sql');
 
 is(join("\n", InstallScript::faults($script, 'smartspace')), '', 'the script has no fault');
 cmp_ok(scalar(InstallScript::statements($script)), '>', 200, '(the check sees its statements)');
+is(join(', ', InstallScript::control_faults(slurp_file('smartspace_cobot.control'), 'smartspace')), '', 'the control file has none');
+foreach my $update (glob 'src/sql/updates/*.sql')
+{
+	my ($from) = $update =~ /--(.+)--/;
+
+	is(join("\n", InstallScript::faults(slurp_file($update), 'smartspace', updates => slurp_file("src/sql/released/smartspace_cobot--$from.sql"))), '', "nor has $update");
+}
 
 # --- the check finds what is planted ---
 my $comment = "COMMENT ON FUNCTION smartspace.f() IS 'x';";
@@ -53,6 +61,11 @@ my %planted = (
 	'a role' => [ 'CREATE ROLE x;', qr/kind of statement/ ],
 	'an extension' => [ 'CREATE EXTENSION x;', qr/kind of statement/ ],
 	'psql commands' => [ "\n\\i other.sql\n", qr/psql command/ ],
+	'a backslash' => [ "CREATE TABLE smartspace.t (a text CHECK (a ~ '\\S')); $table_comment", qr/backslash in a literal/ ],
+	'a backslash in a body' => [ "CREATE FUNCTION smartspace.f() RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS \$\$SELECT 'a\\b'\$\$; $comment", qr/backslash in a literal/ ],
+	'something behind a literal with a quote' => [ "COMMENT ON SCHEMA smartspace IS E'\\''; CREATE TABLE t (); --'", qr/table t is made without/ ],
+	'a comment in a comment' => [ "/* /* */ CREATE TABLE t (); */\n", qr/comment in a comment|table t is made/ ],
+	'DROP' => [ 'DROP TABLE smartspace.cobot_plan;', qr/kind of statement/ ],
 	'no end' => [ "SELECT 1", qr/it has no end/ ]);
 
 foreach my $name (sort keys %planted)
@@ -63,9 +76,53 @@ foreach my $name (sort keys %planted)
 }
 like((InstallScript::faults($script =~ s/^\\echo[^\n]*\n//r, 'smartspace'))[0], qr/first line/, 'found: no \echo');
 
+# --- and in an update ---
+my $update = <<'SQL';
+\echo Use "ALTER EXTENSION smartspace_cobot UPDATE TO '1.1'" to load this file. \quit
+ALTER TABLE smartspace.building ADD COLUMN floors integer;
+CREATE FUNCTION smartspace.cobot_floors(building bigint) RETURNS integer LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS 'SELECT b.floors FROM smartspace.building b WHERE b.id = building';
+COMMENT ON FUNCTION smartspace.cobot_floors(bigint) IS 'how many floors a building has';
+REVOKE ALL ON FUNCTION smartspace.cobot_floors(bigint) FROM PUBLIC;
+CREATE OR REPLACE FUNCTION smartspace.cobot_ago(moment timestamptz) RETURNS text LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS 'SELECT NULL';
+DROP INDEX smartspace.cobot_sync_task_due_at_idx;
+UPDATE smartspace.building SET floors = 1, name = 'x' WHERE id OPERATOR(pg_catalog.=) 1;
+SELECT smartspace.cobot_wake_worker();
+SQL
+my %planted_update = (
+	'no first line' => [ sub { s/^\\echo[^\n]*\n// }, qr/first line must be .*ALTER EXTENSION/ ],
+	'the first line of an installation' => [ sub { s/"[^"]*"/"CREATE EXTENSION smartspace_cobot"/ }, qr/first line must be .*ALTER EXTENSION/ ],
+	'OR REPLACE of something new' => [ sub { s/cobot_ago/cobot_before/ }, qr/OR REPLACE of function smartspace.cobot_before/ ],
+	'OR REPLACE without schema' => [ sub { s/smartspace.cobot_ago/cobot_ago/ }, qr/function cobot_ago is made without/ ],
+	'no REVOKE' => [ sub { s/REVOKE.*\n// }, qr/PUBLIC keeps its privileges on function smartspace.cobot_floors/ ],
+	'REVOKE of one privilege' => [ sub { s/REVOKE ALL/REVOKE SELECT/ }, qr/PUBLIC keeps/ ],
+	'no comment' => [ sub { s/COMMENT.*\n// }, qr/cobot_floors has no comment/ ],
+	'DROP elsewhere' => [ sub { s/DROP INDEX smartspace\./DROP INDEX / }, qr/DROP of something/ ],
+	'UPDATE elsewhere' => [ sub { s/UPDATE smartspace\./UPDATE / }, qr/writes building/ ],
+	'an operator' => [ sub { s/OPERATOR\(pg_catalog\.=\)/=/ }, qr/operator =/ ],
+	'IF NOT EXISTS' => [ sub { s/ADD COLUMN/ADD COLUMN IF NOT EXISTS/ }, qr/IF NOT EXISTS/ ],
+	'a worker that is not told' => [ sub { s/SELECT smartspace.cobot_wake_worker.*// }, qr/worker is not told/ ]);
+
+is(join("\n", InstallScript::faults($update, 'smartspace', updates => $script)), '', 'an update as it should be has no fault');
+foreach my $name (sort keys %planted_update)
+{
+	my ($plant, $fault) = @{ $planted_update{$name} };
+	local $_ = $update;
+
+	$plant->();
+	isnt($_, $update, "(planted: $name)");
+	like(join("\n", InstallScript::faults($_, 'smartspace', updates => $script)), $fault, "found in an update: $name");
+}
+foreach my $setting ([ 'relocatable = true', qr/relocatable is true/ ], [ "schema = 'public'", qr/schema is public/ ], [ 'trusted = true', qr/trusted is true/ ], [ 'superuser = false', qr/superuser is false/ ])
+{
+	my ($name) = split / /, $setting->[0];
+
+	like(join("\n", InstallScript::control_faults(slurp_file('smartspace_cobot.control') =~ s/^$name = .*/$setting->[0]/mr, 'smartspace')), $setting->[1], "found in the control file: $setting->[0]");
+}
+
 # --- and is not taken in by what only looks so ---
 foreach my $text ("COMMENT ON SCHEMA smartspace IS 'CREATE OR REPLACE x; GRANT x TO PUBLIC';", "-- CREATE TABLE IF NOT EXISTS t ();\n", "/* CREATE TABLE t (); */\n",
-	"CREATE TABLE smartspace.t (a text DEFAULT 'it''s; CREATE TABLE x ();'); $table_comment", 'DO $a$BEGIN PERFORM pg_catalog.now(); /* $$ ; */ END$a$;')
+	"CREATE TABLE smartspace.t (a text DEFAULT 'it''s; CREATE TABLE x ();'); $table_comment", "CREATE TABLE smartspace.t (a text DEFAULT E'\\\\ \\'; CREATE TABLE x ();'); $table_comment", 'DO $a$BEGIN PERFORM pg_catalog.now(); /* $$ ; */ END$a$;')
 {
 	is(join("\n", InstallScript::faults($script . $text, 'smartspace')), '', "no fault: $text");
 }
@@ -91,6 +148,7 @@ CREATE FUNCTION public.cobot_wake_worker() RETURNS boolean $hostile;
 CREATE FUNCTION public.format(text, anyelement) RETURNS text $hostile;
 CREATE FUNCTION public.same(name, text) RETURNS boolean $hostile;
 CREATE FUNCTION public.same(name, name) RETURNS boolean $hostile;
+CREATE FUNCTION public.less(smallint, interval) RETURNS boolean $hostile;
 CREATE OPERATOR public.= (LEFTARG = name, RIGHTARG = text, FUNCTION = public.same);
 CREATE OPERATOR public.<> (LEFTARG = name, RIGHTARG = name, FUNCTION = public.same);
 CREATE TABLE public.cobot_integration (id bigint);
@@ -102,7 +160,8 @@ is($t->try('SET SESSION AUTHORIZATION evil; CREATE FUNCTION e() RETURNS event_tr
 
 my $path = 'SET search_path = public, pg_temp, pg_catalog;';
 foreach my $left (['CREATE FUNCTION smartspace.cobot_sees(text, boolean) RETURNS boolean ' . $hostile, 'a function'], ['CREATE TABLE smartspace.cobot_role (role text)', 'a table'],
-	["CREATE TYPE smartspace.mood AS ENUM ('x')", 'a type'])
+	["CREATE TYPE smartspace.mood AS ENUM ('x')", 'a type'], ['CREATE OPERATOR smartspace.<= (LEFTARG = smallint, RIGHTARG = interval, FUNCTION = public.less)', 'an operator'],
+	['CREATE COLLATION smartspace."C" FROM "POSIX"', 'a collation'])
 {
 	$t->sql("CREATE SCHEMA smartspace; GRANT ALL ON SCHEMA smartspace TO evil; SET ROLE evil; $left->[0]");
 	my $answer = $t->try("$path CREATE EXTENSION smartspace_cobot");
@@ -143,5 +202,33 @@ foreach my $statement ("SELECT smartspace.cobot_grant_role('friend', 'operate')"
 
 	ok($answer->{ok}, "works with all that on the search_path: $statement") or diag $answer->{err};
 }
+
+# --- the settings that the owner of a database gives to all who come change nothing ---
+$t->sql('CREATE DATABASE plain OWNER evil; CREATE DATABASE odd OWNER evil');
+my $settings = $t->try('SET SESSION AUTHORIZATION evil; ' . join '; ', map { "ALTER DATABASE odd SET $_" } 'standard_conforming_strings = off', 'escape_string_warning = off', 'quote_all_identifiers = on',
+	'transform_null_equals = on', "\"DateStyle\" = 'German, DMY'", 'IntervalStyle = sql_standard', 'extra_float_digits = -15', 'bytea_output = escape', "timezone = 'Australia/Lord_Howe'",
+	'search_path = public, pg_catalog', 'check_function_bodies = off', 'array_nulls = off', 'xmloption = document', 'default_transaction_isolation = serializable', 'plan_cache_mode = force_generic_plan', 'row_security = off');
+ok($settings->{ok}, 'the owner may set them') or diag $settings->{err};
+$t->node->safe_psql($_, 'CREATE EXTENSION smartspace_cobot') foreach qw(plain odd);
+{
+	local $ENV{PGOPTIONS} = '-c quote_all_identifiers=off -c datestyle=ISO -c intervalstyle=postgres -c extra_float_digits=1 -c bytea_output=hex';
+
+	is(catalog_differs($t, 'plain', 'odd'), '', 'what is made is the same');
+}
+my $limited = $t->try(<<"SQL", dbname => 'odd');
+SELECT smartspace.cobot_create_integration('loft', 'demo-space', sync_individual_access => true), smartspace.cobot_create_integration('other', 'other-space');
+SELECT state FROM smartspace.cobot_connect_token(1, 'admin-token');
+INSERT INTO smartspace.user_group (name, external_identifier) VALUES ('door', 'a b');
+INSERT INTO smartspace.user_group_assignment (plan_id, user_group_id) SELECT id, 1 FROM smartspace.cobot_plan;
+SELECT result FROM smartspace.cobot_sync(1);
+SELECT result, members_changed FROM smartspace.cobot_sync(1);
+CREATE ROLE "odd ""one" LOGIN;
+SELECT smartspace.cobot_grant_role('"odd ""one"', 'operate', ARRAY[2]);
+SET SESSION AUTHORIZATION "odd ""one";
+SET row_security = on;
+SELECT name FROM smartspace.cobot_integration;
+SQL
+ok($limited->{ok}, 'and it works there') or diag $limited->{err};
+is($limited->{out}, qq(1|2\nconnected\nok_with_problems\nok_with_problems|0\n"odd ""one": operate in "other"\nother), 'as anywhere');
 
 done_testing();
