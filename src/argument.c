@@ -15,6 +15,14 @@ argument_text(FunctionCallInfo fcinfo, int arg)
 }
 
 char *
+argument_given_text(FunctionCallInfo fcinfo, int arg)
+{
+	char	   *value = argument_text(fcinfo, arg);
+
+	return value && value[0] != '\0' ? value : NULL;
+}
+
+char *
 argument_required_text(FunctionCallInfo fcinfo, int arg, const char *name)
 {
 	if (PG_ARGISNULL(arg))

@@ -22,6 +22,7 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 
+#include "argument.h"
 #include "mobile_app.h"
 #include "query.h"
 #include "smartspace_cobot.h"
@@ -70,15 +71,6 @@ typedef struct Answer
 	Datum		elsewhere;		/* jsonb */
 } Answer;
 
-static char *
-optional_text(FunctionCallInfo fcinfo, int arg)
-{
-	char	   *value = PG_ARGISNULL(arg) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(arg));
-
-	/* web frameworks give a parameter that is missing as an empty one */
-	return value && value[0] != '\0' ? value : NULL;
-}
-
 static void
 require_allowed(const MobileApp *app, const char *redirect_uri)
 {
@@ -100,12 +92,8 @@ login_url(PG_FUNCTION_ARGS)
 
 	PreventCommandIfReadOnly("cobot_login_url()");
 
-	char	   *redirect_uri = optional_text(fcinfo, 1);
+	char	   *redirect_uri = argument_required_text(fcinfo, 1, "redirect URI");
 
-	if (redirect_uri == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("the redirect URI must not be null")));
 	SPI_connect();
 	mobile_app_load(&app, PG_ARGISNULL(0) ? 0 : PG_GETARG_INT64(0), PG_ARGISNULL(0));
 	oauth_wipe_client(&app.client);
@@ -388,9 +376,9 @@ login_finish(PG_FUNCTION_ARGS)
 		elog(ERROR, "return type must be a row type");
 	tupdesc = BlessTupleDesc(tupdesc);
 
-	char	   *state = optional_text(fcinfo, 0);
-	char	   *code = optional_text(fcinfo, 1);
-	char	   *error = optional_text(fcinfo, 2);
+	char	   *state = argument_given_text(fcinfo, 0);
+	char	   *code = argument_given_text(fcinfo, 1);
+	char	   *error = argument_given_text(fcinfo, 2);
 
 	if (state == NULL || (code == NULL && error == NULL))
 		ereport(ERROR,
@@ -406,7 +394,7 @@ login_finish(PG_FUNCTION_ARGS)
 	mobile_app_require_ready(&app);
 	require_allowed(&app, flow.redirect_uri);
 	if (error)
-		read_refusal(&app, error, optional_text(fcinfo, 3), &answer);
+		read_refusal(&app, error, argument_given_text(fcinfo, 3), &answer);
 	else
 	{
 		person = read_person(ask_user(&app, &flow, code, context));

@@ -155,7 +155,7 @@ connect_with_code(const Integration *integration, const OauthFlow *flow, const c
 	explicit_bzero(token, strlen(token));
 }
 
-/* What Cobot sent the person back with. A framework may give "" for a parameter that is not there. */
+/* What Cobot sent the person back with. */
 typedef struct Return
 {
 	char	   *state;
@@ -169,16 +169,14 @@ static Return
 read_return(FunctionCallInfo fcinfo)
 {
 	Return		came = {
-		.state = argument_text(fcinfo, 0), .code = argument_text(fcinfo, 1), .error = argument_text(fcinfo, 2),
-		.error_description = argument_text(fcinfo, 3), .redirect_uri = argument_text(fcinfo, 4)
+		.state = argument_given_text(fcinfo, 0), .code = argument_given_text(fcinfo, 1), .error = argument_given_text(fcinfo, 2),
+		.error_description = argument_given_text(fcinfo, 3), .redirect_uri = argument_given_text(fcinfo, 4)
 	};
 
-	if (came.error && came.error[0] == '\0')
-		came.error = NULL;
 	if (came.state == NULL || (came.code == NULL && came.error == NULL))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 came.state == NULL ? errmsg("the state must not be null") : errmsg("there is neither a code nor an error"),
+				 came.state == NULL ? errmsg("there is no state") : errmsg("there is neither a code nor an error"),
 				 errhint("Give the parameters state and code, or state, error and error_description, of the URL that Cobot sent the person back to.")));
 	return came;
 }

@@ -9,7 +9,7 @@
 #	                               the private server first on PATH
 #
 #	PostgreSQL refuses to run as root, and the clone may lie where nobody else can
-#	read: that is why the source is copied. $WORK is removed at exit, unless KEEP=1.
+#	read: that is why the source is copied. $WORK is removed at exit; with KEEP=1 it stays.
 
 PG_MAJOR=15
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -56,7 +56,8 @@ as_runner() {
 }
 
 remove_work() {
-	[ -n "${WORK:-}" ] && rm -rf -- "$WORK"
+	[ -n "${WORK:-}" ] || return 0
+	if [ "${KEEP:-0}" = 1 ]; then say "$WORK stays."; else rm -rf -- "$WORK"; fi
 }
 
 prepare() {

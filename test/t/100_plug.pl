@@ -165,7 +165,7 @@ check_refused('brought to another address', $good_state, $good_code, '22023', qr
 check_refused('replayed with another code', $state, $good_code, '22023', qr/It was used before/);
 check_refused('unknown', 'A' x 43, $good_code, '22023', qr/DETAIL:  It is unknown/);
 check_refused('one character of it is wrong', $good_state =~ s/(.)$/$1 eq 'A' ? 'B' : 'A'/er, $good_code, '22023', qr/DETAIL:  It is unknown/);
-check_refused('empty', '', $good_code, '22023', qr/DETAIL:  It is unknown/);
+check_refused('empty', '', $good_code, '22004', qr/there is no state/);
 check_refused('endless', 'x' x 10000, $good_code, '22023', qr/DETAIL:  It is unknown/);
 check_refused('with control characters', "$good_state\r\nX-Evil: 1", $good_code, '22023', qr/DETAIL:  It is unknown/);
 check_refused('quotes and percent signs', q{'; DROP TABLE x; -- %s%n%%}, $good_code, '22023', qr/DETAIL:  It is unknown/);
@@ -194,7 +194,7 @@ foreach my $wrong ('nonsense', "a\r\nb", q{'"%%&client_secret=x}, 'x' x 2000, "\
 	check_refused('code ' . substr($wrong, 0, 20) =~ s/[^ -~]/?/gr, $state, $wrong, '28000', qr/Cobot says "invalid_grant"/);
 }
 check_refused('code of 10 kB', (authorized($loft))[0], 'x' x 10000, '22023', qr/the code must have 1 to 2000 characters/);
-check_refused('empty code', (authorized($loft))[0], '', '22023', qr/the code must have 1 to 2000 characters/);
+check_refused('empty code', (authorized($loft))[0], '', '22004', qr/there is neither a code nor an error/);
 my ($other_state) = authorized($loft);
 check_refused('the code of another flow', $other_state, (authorized($loft))[1], '28000', qr/Cobot says "invalid_grant"/);
 
