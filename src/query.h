@@ -48,7 +48,8 @@ extern uint64 query_look(const char *sql, int nargs, const QueryArg *args);
 /*
  * Runs a statement that gets a secret, or an SQL null (NULL): from the column value of the
  * relation given, which has this one row. As an argument it could be logged: auto_explain
- * shows arguments in the plan, or beside it, and pgaudit.log_parameter as well.
+ * shows arguments in the plan, or beside it, and pgaudit.log_parameter as well. Leaves
+ * SPI_tuptable alone.
  */
 extern uint64 query_run_given(const char *sql, int nargs, const QueryArg *args, const char *given);
 
