@@ -70,11 +70,7 @@ integration_load(Integration *integration, int64 id, bool is_null)
 	integration->hold_emptied_group_of = (int) query_result_int64(0, 16);
 	integration->connected_by = query_result_text(0, 17);
 
-	char	   *stored = query_result_text(0, 8);
-
-	integration->token = secret_open(SECRET_TOKEN, id, stored);
-	if (stored)
-		explicit_bzero(stored, strlen(stored));
+	integration->token = secret_open(SECRET_TOKEN, id, query_result_text(0, 8));
 	SPI_freetuptable(SPI_tuptable);
 }
 

@@ -216,13 +216,13 @@ oauth_begin(const OauthFlow *flow, const char *client_id, const char *subdomain)
 
 	QueryArg	args[] = {
 		webhook_secret_query_digest(digest), query_text(purpose_words[flow->purpose].label), query_int64(flow->owner),
-		query_text(flow->redirect_uri), query_text(flow->scope), query_text(verifier), query_int64(OAUTH_LIFETIME_S)
+		query_text(flow->redirect_uri), query_text(flow->scope), query_int64(OAUTH_LIFETIME_S)
 	};
 
-	query_run(psprintf("INSERT INTO smartspace.cobot_oauth_flow (state_digest, purpose, %s, redirect_uri, scope, verifier, created_at, expires_at)"
-					   " VALUES ($1, $2, $3, $4, $5, $6, pg_catalog.clock_timestamp(), pg_catalog.clock_timestamp() + $7 * interval '1 second')",
-					   purpose_words[flow->purpose].owner_column), lengthof(args), args);
-	explicit_bzero(VARDATA(DatumGetPointer(args[5].value)), RANDOM_LENGTH);
+	query_run_given(psprintf("INSERT INTO smartspace.cobot_oauth_flow (state_digest, purpose, %s, redirect_uri, scope, verifier, created_at, expires_at)"
+							 " SELECT $1, $2, $3, $4, $5, g.value, t.now, t.now + $6 * interval '1 second'"
+							 " FROM given g, pg_catalog.clock_timestamp() t (now)",
+							 purpose_words[flow->purpose].owner_column), lengthof(args), args, verifier);
 	explicit_bzero(verifier, sizeof(verifier));
 
 	initStringInfo(&query);

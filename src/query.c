@@ -5,11 +5,13 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
+#include "utils/tuplestore.h"
 
 #include "query.h"
 
@@ -179,6 +181,34 @@ uint64
 query_look(const char *sql, int nargs, const QueryArg *args)
 {
 	return execute(sql, nargs, args, true);
+}
+
+/*
+ * A connection of its own, because SPI keeps its list of relations in the memory context of
+ * the first one. What is in the store is about to stand in a table, and so in shared memory:
+ * it is not wiped here.
+ */
+uint64
+query_run_given(const char *sql, int nargs, const QueryArg *args, const char *given)
+{
+	SPI_connect();
+
+	TupleDesc	tupdesc = CreateTemplateTupleDesc(1);
+	QueryArg	text = query_text(given);
+	EphemeralNamedRelationData relation = {
+		.md = {.name = "given", .tupdesc = tupdesc, .enrtype = ENR_NAMED_TUPLESTORE, .enrtuples = 1},
+		.reldata = tuplestore_begin_heap(true, false, work_mem)
+	};
+	uint64		count;
+
+	TupleDescInitEntry(tupdesc, 1, "value", TEXTOID, -1, 0);
+	tuplestore_putvalues(relation.reldata, tupdesc, &text.value, &text.isnull);
+	if (SPI_register_relation(&relation) != SPI_OK_REL_REGISTER)
+		elog(ERROR, "could not register relation \"%s\"", relation.md.name);
+	count = query_run(sql, nargs, args);
+	tuplestore_end(relation.reldata);
+	SPI_finish();
+	return count;
 }
 
 char *

@@ -45,6 +45,14 @@ extern uint64 query_run_over(int64 rows, const char *sql, int nargs, const Query
 /* The same for a query that only looks, with the caller's snapshot, as a STABLE function must. */
 extern uint64 query_look(const char *sql, int nargs, const QueryArg *args);
 
+/*
+ * Runs a statement that gets a secret, or an SQL null (NULL): from the column value of the
+ * relation given, which has this one row. As an argument it could be logged: auto_explain
+ * shows arguments in the plan, or beside it, and pgaudit.log_parameter as well. Leaves
+ * SPI_tuptable alone.
+ */
+extern uint64 query_run_given(const char *sql, int nargs, const QueryArg *args, const char *given);
+
 /* Values of a row of SPI_tuptable, by column number from 1. Text is palloc'd; NULL for an SQL null. */
 extern char *query_result_text(uint64 row, int column);
 extern int64 query_result_int64(uint64 row, int column);	/* 0 for an SQL null */

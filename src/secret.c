@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "access/xact.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
@@ -215,7 +216,10 @@ seal(SecretKind kind, int64 id, const char *secret)
 	if (!usable)
 		raise_unusable(wrong);
 	if (!sealed)
-		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not seal a secret")));
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not seal a secret"),
+				 errdetail("OpenSSL does not do AES-256-GCM on this server, or has no random numbers: see its configuration (openssl.cnf).")));
 	return text;
 }
 
@@ -233,7 +237,7 @@ explain(const char *stored, SealOutcome outcome, const char *wrong)
 		return psprintf("It is sealed with the key \"%s\", which is not in the key file.", id);
 	if (outcome == SEAL_NOT_AUTHENTIC)
 		return psprintf("The key \"%s\" of the key file does not open it: it is another key of that name, or what is stored was changed or belongs to another row.", id);
-	return pstrdup("OpenSSL does not work.");
+	return pstrdup("OpenSSL does not do AES-256-GCM on this server, whatever the key: see its configuration (openssl.cnf).");
 }
 
 static Secret
@@ -259,13 +263,17 @@ open_sealed(SecretKind kind, int64 id, const char *stored)
 }
 
 Secret
-secret_open(SecretKind kind, int64 id, const char *stored)
+secret_open(SecretKind kind, int64 id, char *stored)
 {
+	Secret		secret;
+
 	if (stored == NULL)
 		return (Secret) {.state = SECRET_NONE};
 	if (seal_is_sealed(stored))
 		return open_sealed(kind, id, stored);
-	return (Secret) {.state = SECRET_READ, .value = pstrdup(stored)};
+	secret = (Secret) {.state = SECRET_READ, .value = pstrdup(stored)};
+	explicit_bzero(stored, strlen(stored));
+	return secret;
 }
 
 void
@@ -308,21 +316,25 @@ secret_require_readable(const Secret *secret, const char *owner)
 
 /* ---- the tables ---- */
 
+static void
+lock_table(SecretKind kind, const char *mode)
+{
+	query_run(psprintf("LOCK TABLE %s IN %s MODE", places[kind].table, mode), 0, NULL);
+}
+
 /* In place of the one before; SQL null for NULL. */
 static void
 write_row(SecretKind kind, int64 id, const char *stored)
 {
 	const SecretPlace *place = &places[kind];
-	QueryArg	args[] = {query_int64(id), query_text(stored)};
+	QueryArg	arg = query_int64(id);
 
 	/* a row that is there may have columns of its own that an INSERT would have to name */
-	if (query_run(psprintf("UPDATE %s SET %s = $2 WHERE %s = $1", place->table, place->column, place->id_column),
-				  lengthof(args), args) == 0)
-		query_run(psprintf("INSERT INTO %s (%s, %s) VALUES ($1, $2) ON CONFLICT (%s) DO UPDATE SET %s = excluded.%s",
-						   place->table, place->id_column, place->column, place->id_column, place->column, place->column),
-				  lengthof(args), args);
-	if (stored)
-		explicit_bzero(VARDATA(DatumGetPointer(args[1].value)), strlen(stored));
+	if (query_run_given(psprintf("UPDATE %s SET %s = g.value FROM given g WHERE %s = $1", place->table, place->column, place->id_column),
+						1, &arg, stored) == 0)
+		query_run_given(psprintf("INSERT INTO %s (%s, %s) SELECT $1, g.value FROM given g ON CONFLICT (%s) DO UPDATE SET %s = excluded.%s",
+								 place->table, place->id_column, place->column, place->id_column, place->column, place->column),
+						1, &arg, stored);
 }
 
 void
@@ -337,6 +349,8 @@ secret_store(SecretKind kind, int64 id, const char *secret)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("a secret must not begin with \"%s\"", SEAL_PREFIX),
 				 errdetail("Sealed secrets are stored like this.")));
+	/* before the key is read: else the row could miss a rotation that has begun, and be left with a key that is going */
+	lock_table(kind, "ROW EXCLUSIVE");
 	write_row(kind, id, secret && is_set() ? seal(kind, id, secret) : secret);
 }
 
@@ -348,13 +362,7 @@ secret_load(SecretKind kind, int64 id)
 
 	if (query_run(psprintf("SELECT s.%s FROM %s s WHERE s.%s = $1", place->column, place->table, place->id_column), 1, &arg) == 0)
 		return secret_open(kind, id, NULL);
-
-	char	   *stored = query_result_text(0, 1);
-	Secret		secret = secret_open(kind, id, stored);
-
-	if (stored)
-		explicit_bzero(stored, strlen(stored));
-	return secret;
+	return secret_open(kind, id, query_result_text(0, 1));
 }
 
 /* ---- what people call ---- */
@@ -367,7 +375,6 @@ secret_problem(PG_FUNCTION_ARGS)
 {
 	char	   *label = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	int64		id = PG_GETARG_INT64(1);
-	char	   *stored = text_to_cstring(PG_GETARG_TEXT_PP(2));
 	Datum		values[2] = {0};
 	bool		nulls[2] = {true, true};
 	TupleDesc	tupdesc;
@@ -382,11 +389,10 @@ secret_problem(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("there is no kind of secrets \"%s\"", pnstrdup(label, pg_mbcliplen(label, strlen(label), NAMEDATALEN - 1)))));
 
-	Secret		secret = secret_open(kind, id, stored);
+	Secret		secret = secret_open(kind, id, text_to_cstring(PG_GETARG_TEXT_PP(2)));
 	const char *reason = secret_reason(secret.state);
 
 	secret_wipe(&secret);
-	explicit_bzero(stored, strlen(stored));
 	if (reason)
 	{
 		values[0] = CStringGetTextDatum(reason);
@@ -407,7 +413,7 @@ typedef enum SealCount
 } SealCount;
 
 static SealCount
-seal_row(SecretKind kind, int64 id, const char *stored, bool unseal)
+seal_row(SecretKind kind, int64 id, char *stored, bool unseal)
 {
 	Secret		secret = secret_open(kind, id, stored);
 	SealCount	what = COUNT_UNCHANGED;
@@ -438,7 +444,7 @@ static void
 seal_kind(SecretKind kind, bool unseal, int64 counts[COUNTS])
 {
 	const SecretPlace *place = &places[kind];
-	uint64		count = query_run(psprintf("SELECT s.%s, s.%s FROM %s s WHERE s.%s IS NOT NULL ORDER BY 1 FOR UPDATE",
+	uint64		count = query_run(psprintf("SELECT s.%s, s.%s FROM %s s WHERE s.%s IS NOT NULL ORDER BY 1",
 										   place->id_column, place->column, place->table, place->column), 0, NULL);
 	SPITupleTable *rows = SPI_tuptable;
 	MemoryContext row_context = AllocSetContextCreate(CurrentMemoryContext, "smartspace_cobot sealing", ALLOCSET_DEFAULT_SIZES);
@@ -448,10 +454,8 @@ seal_kind(SecretKind kind, bool unseal, int64 counts[COUNTS])
 	{
 		bool		isnull;
 		int64		id = DatumGetInt64(SPI_getbinval(rows->vals[i], rows->tupdesc, 1, &isnull));
-		char	   *stored = SPI_getvalue(rows->vals[i], rows->tupdesc, 2);
 
-		counts[seal_row(kind, id, stored, unseal)]++;
-		explicit_bzero(stored, strlen(stored));
+		counts[seal_row(kind, id, SPI_getvalue(rows->vals[i], rows->tupdesc, 2), unseal)]++;
 		MemoryContextReset(row_context);
 	}
 	MemoryContextSwitchTo(old);
@@ -481,19 +485,28 @@ secret_seal_all(PG_FUNCTION_ARGS)
 				 errmsg("there is no key to seal secrets with"),
 				 errdetail("smartspace_cobot.key_file is not set."),
 				 errhint("Set it. To store secrets as they are, run SELECT * FROM smartspace.cobot_seal_secrets(unseal => true) while the key file is still set.")));
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("secrets cannot be sealed in a transaction with isolation level repeatable read or serializable"),
+				 errdetail("It would not see what others stored since it began."),
+				 errhint("Use read committed.")));
 	if (!unseal)
 		secret_require_key();
 
 	SPI_connect();
+	/* all before the first is read: whoever is storing one has to have ended, and whoever comes takes the key that counts now */
+	for (int kind = 0; kind < (int) lengthof(places); kind++)
+		lock_table(kind, "SHARE ROW EXCLUSIVE");
 	for (int kind = 0; kind < (int) lengthof(places); kind++)
 		seal_kind(kind, unseal, counts);
 	SPI_finish();
 
 	if (counts[COUNT_SEALED] > 0)
 		ereport(NOTICE,
-				(errmsg("the secrets as they were are in the table's file until it is rewritten"),
+				(errmsg("the secrets as they were are in the tables' files until these are rewritten"),
 				 errdetail("So they are in older backups and archived WAL."),
-				 errhint("Run VACUUM FULL on the table when this transaction is committed, and connect again where an old backup could get into other hands.")));
+				 errhint("Run VACUUM FULL smartspace.cobot_secret, smartspace.mobile_app_secret when this transaction is committed, and connect again where an old backup could get into other hands.")));
 	if (counts[COUNT_UNSEALED] > 0 && is_set())
 		ereport(NOTICE,
 				(errmsg("secrets that are stored from now on are sealed"),

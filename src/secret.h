@@ -57,10 +57,10 @@ extern void secret_store(SecretKind kind, int64 id, const char *secret);
 /*
  * Reads one into palloc'd memory; throws nothing for one that cannot be read, because what
  * follows from that is the caller's matter. Wipe it after use. secret_open() is for whoever
- * has read the column, or an SQL null (NULL), together with others.
+ * has read the column, or an SQL null (NULL), together with others; it wipes what was stored.
  */
 extern Secret secret_load(SecretKind kind, int64 id);
-extern Secret secret_open(SecretKind kind, int64 id, const char *stored);
+extern Secret secret_open(SecretKind kind, int64 id, char *stored);
 extern void secret_wipe(Secret *secret);
 
 /* The state as people see it: key_missing or secret_unreadable; NULL if all is well. */

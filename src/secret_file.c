@@ -14,21 +14,25 @@
 #include <unistd.h>
 
 #include "catalog/pg_authid.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "nodes/value.h"
+#include "parser/parse_func.h"
 #include "storage/fd.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 
-#include "query.h"
+#include "compat.h"
 #include "seal.h"
 #include "secret_file.h"
+#include "smartspace_cobot.h"
 
 PG_FUNCTION_INFO_V1(secret_file_connect_token);
 PG_FUNCTION_INFO_V1(secret_file_set_client_secret);
+PG_FUNCTION_INFO_V1(secret_file_set_mobile_app_client);
 
 /* Room for the secret, a line end, one byte that is too much, and a NUL. */
 #define BUFFER_SIZE (SEAL_SECRET_LIMIT_BYTES + 4)
@@ -113,25 +117,42 @@ secret_file_read(const char *given)
 	return text;
 }
 
-/* Runs a statement that takes the integration and the secret in the file. The caller has connected to SPI. */
-static void
-pass_on(FunctionCallInfo fcinfo, const char *sql)
+/*
+ * Calls the function of that name, if the current role may, with the caller's arguments but
+ * for the last one, which is the path: the secret takes its place. By no statement, because
+ * what logs plans or the arguments of statements would log it.
+ */
+static Datum
+pass_on(FunctionCallInfo fcinfo, const char *name)
 {
-	if (PG_ARGISNULL(1))
+	static const Oid types[] = {INT8OID, TEXTOID, TEXTOID};
+	int			count = PG_NARGS();
+	Oid			function = LookupFuncName(list_make2(makeString(SMARTSPACE_SCHEMA), makeString(pstrdup(name))), count, types, false);
+	FmgrInfo	callee;
+	Datum		result;
+
+	LOCAL_FCINFO(call, lengthof(types));
+
+	if (!compat_may_execute(function, GetUserId()))
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FUNCTION, name);
+	if (PG_ARGISNULL(count - 1))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("the path must not be null")));
 
-	char	   *secret = secret_file_read(text_to_cstring(PG_GETARG_TEXT_PP(1)));
-	QueryArg	args[] = {
-		{.type = INT8OID, .value = PG_ARGISNULL(0) ? 0 : PG_GETARG_DATUM(0), .isnull = PG_ARGISNULL(0)},
-		query_text(secret)
-	};
+	char	   *secret = secret_file_read(text_to_cstring(PG_GETARG_TEXT_PP(count - 1)));
 	size_t		length = strlen(secret);
+	text	   *passed = cstring_to_text_with_len(secret, length);
 
 	explicit_bzero(secret, length);
-	query_run(sql, lengthof(args), args);
-	explicit_bzero(VARDATA(DatumGetPointer(args[1].value)), length);
+	fmgr_info(function, &callee);
+	InitFunctionCallInfoData(*call, &callee, count, InvalidOid, NULL, NULL);
+	for (int i = 0; i < count - 1; i++)
+		call->args[i] = fcinfo->args[i];
+	call->args[count - 1] = (NullableDatum) {.value = PointerGetDatum(passed)};
+	result = FunctionCallInvoke(call);
+	explicit_bzero(VARDATA(passed), length);
+	return result;
 }
 
 /*
@@ -140,13 +161,7 @@ pass_on(FunctionCallInfo fcinfo, const char *sql)
 Datum
 secret_file_connect_token(PG_FUNCTION_ARGS)
 {
-	SPI_connect();
-	pass_on(fcinfo, "SELECT * FROM smartspace.cobot_connect_token($1, $2)");
-
-	Datum		result = PointerGetDatum(SPI_returntuple(SPI_tuptable->vals[0], SPI_tuptable->tupdesc));
-
-	SPI_finish();
-	PG_RETURN_DATUM(result);
+	PG_RETURN_DATUM(pass_on(fcinfo, "cobot_connect_token"));
 }
 
 /*
@@ -155,8 +170,14 @@ secret_file_connect_token(PG_FUNCTION_ARGS)
 Datum
 secret_file_set_client_secret(PG_FUNCTION_ARGS)
 {
-	SPI_connect();
-	pass_on(fcinfo, "SELECT smartspace.cobot_set_client_secret($1, $2)");
-	SPI_finish();
-	PG_RETURN_VOID();
+	PG_RETURN_DATUM(pass_on(fcinfo, "cobot_set_client_secret"));
+}
+
+/*
+ * cobot_set_mobile_app_client_file(mobile_app bigint, client_id text, path text) -> text
+ */
+Datum
+secret_file_set_mobile_app_client(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_DATUM(pass_on(fcinfo, "cobot_set_mobile_app_client"));
 }

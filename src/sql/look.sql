@@ -111,19 +111,25 @@ FROM smartspace.cobot_integration i
 		) AS w (reason, detail, advice) ON w.reason = i.state_reason
 WHERE i.state = 'degraded'
 UNION ALL
-SELECT i.id, 'problem', p.reason, NULL, 'integration ' || i.name,
-	format('The %s cannot be read. %s', s.name, p.detail),
-	format(CASE p.reason
+SELECT s.integration_id, 'problem', s.reason, NULL, s.subject,
+	format('The %s cannot be read. %s', s.name, s.detail),
+	format(CASE s.reason
 		WHEN 'key_missing' THEN 'Bring the key back into the file that smartspace_cobot.key_file names; nothing else is needed. If it is lost, %s.'
 		ELSE 'Bring the right key back into the file that smartspace_cobot.key_file names, or %s.' END, s.otherwise),
 	NULL
-FROM smartspace.cobot_integration i
-	CROSS JOIN LATERAL smartspace.cobot_secret_problems(i.id) p
-	JOIN (VALUES
-		('token', 'token', 'connect the integration again'),
-		('client_secret', 'client secret', 'store it again with cobot_set_client_secret()')
-		) AS s (kind, name, otherwise) ON s.kind = p.kind
-WHERE i.state <> 'disconnected'
+FROM (
+	SELECT i.id AS integration_id, 'integration ' || i.name AS subject, p.reason, p.detail, k.name, k.otherwise
+	FROM smartspace.cobot_integration i
+		CROSS JOIN LATERAL smartspace.cobot_secret_problems(i.id) p
+		JOIN (VALUES
+			('token', 'token', 'connect the integration again'),
+			('client_secret', 'client secret', 'store it again with cobot_set_client_secret()')
+			) AS k (kind, name, otherwise) ON k.kind = p.kind
+	WHERE i.state <> 'disconnected'
+	UNION ALL
+	SELECT NULL, 'mobile app ' || p.name, p.reason, p.detail, 'client secret',
+		format('store it again with cobot_set_mobile_app_client(%s, client_id, client_secret)', p.mobile_app_id)
+	FROM smartspace.cobot_mobile_app_secret_problems() p) s
 UNION ALL
 SELECT f.integration_id, CASE f.freshness WHEN 'stale' THEN 'problem' ELSE 'advice' END, f.freshness, NULL,
 	'integration ' || i.name,
@@ -213,7 +219,7 @@ FROM smartspace.user_group g
 WHERE NOT EXISTS (SELECT FROM smartspace.user_group_member a WHERE a.user_group_id = g.id);
 
 COMMENT ON VIEW smartspace.cobot_problem IS 'everything that keeps somebody from what they should have, and what looks like a slip, each with what to do about it';
-COMMENT ON COLUMN smartspace.cobot_problem.integration_id IS 'null for what belongs to no integration: user groups, and tables of entries';
+COMMENT ON COLUMN smartspace.cobot_problem.integration_id IS 'null for what belongs to no integration: user groups, mobile apps, and tables of entries';
 COMMENT ON COLUMN smartspace.cobot_problem.severity IS 'problem: somebody may lack something; advice: looks like a slip';
 COMMENT ON COLUMN smartspace.cobot_problem.problem IS
 'bad_record, plan_unmapped, unknown_identifier, ambiguous_identifier, custom_field_missing, custom_field_ambiguous, custom_field_unreadable, missing_scope, auth_revoked, admin_rights_lost, account_suspended, key_missing, secret_unreadable, stale, checkin_failed, checkin_unknown or entry_not_queued; as advice checkin_refused, overdue, plan_without_assignment, assignment_to_vanished_plan, duplicate_label, similar_identifiers or group_without_members';

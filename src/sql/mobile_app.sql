@@ -54,6 +54,9 @@ CREATE TABLE smartspace.mobile_app_secret (
 	armed_by text NOT NULL
 );
 
+-- as in secret.sql: nothing of it in the statistics
+ALTER TABLE smartspace.mobile_app_secret ALTER COLUMN client_secret SET STATISTICS 0;
+
 COMMENT ON TABLE smartspace.mobile_app_secret IS 'client secrets of mobile apps; no privileges for anybody, never dumped';
 COMMENT ON COLUMN smartspace.mobile_app_secret.client_secret IS 'of the OAuth client registered at Cobot; null for a client that has none';
 COMMENT ON COLUMN smartspace.mobile_app_secret.armed_system IS 'system identifier of the only cluster from which Cobot is asked';
@@ -78,6 +81,26 @@ LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'mobile_app_set_client';
 COMMENT ON FUNCTION smartspace.cobot_set_mobile_app_client(bigint, text, text) IS
 'gives a mobile app the OAuth client registered at Cobot, in place of the one before, and arms it for this cluster and database; a client without a secret relies on PKCE alone';
+
+CREATE FUNCTION smartspace.cobot_set_mobile_app_client_file(mobile_app bigint, client_id text, path text)
+RETURNS text
+LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'secret_file_set_mobile_app_client';
+COMMENT ON FUNCTION smartspace.cobot_set_mobile_app_client_file(bigint, text, text) IS
+'cobot_set_mobile_app_client() with the client secret in a file on the server: for members of pg_read_server_files who may call that function';
+
+CREATE FUNCTION smartspace.cobot_mobile_app_secret_problems()
+RETURNS TABLE (mobile_app_id bigint, name text, reason text, detail text)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT a.id, a.name, p.reason, p.detail
+FROM smartspace.mobile_app a
+	JOIN smartspace.mobile_app_secret s ON s.mobile_app_id = a.id
+	CROSS JOIN LATERAL smartspace.cobot_secret_problem('mobile_app', a.id, s.client_secret) p
+WHERE p.reason IS NOT NULL AND smartspace.cobot_sees(NULL)
+$$;
+COMMENT ON FUNCTION smartspace.cobot_mobile_app_secret_problems() IS
+'which client secrets of mobile apps cannot be read, and why, for those who may not see them: key_missing or secret_unreadable; nothing for roles that are limited to some integrations';
 
 CREATE FUNCTION smartspace.cobot_arm_mobile_app(mobile_app bigint)
 RETURNS text

@@ -23,6 +23,9 @@ CREATE INDEX cobot_oauth_flow_integration_idx ON smartspace.cobot_oauth_flow (in
 CREATE INDEX cobot_oauth_flow_mobile_app_idx ON smartspace.cobot_oauth_flow (mobile_app_id, created_at);
 CREATE INDEX cobot_oauth_flow_expires_at_idx ON smartspace.cobot_oauth_flow (expires_at);
 
+-- as in secret.sql: nothing of it in the statistics
+ALTER TABLE smartspace.cobot_oauth_flow ALTER COLUMN verifier SET STATISTICS 0;
+
 COMMENT ON TABLE smartspace.cobot_oauth_flow IS
 'authorisations at Cobot that were begun less than ten minutes ago; no privileges for anybody, never dumped';
 COMMENT ON COLUMN smartspace.cobot_oauth_flow.state_digest IS 'SHA-256 of the state, which the person''s browser alone has';

@@ -14,7 +14,7 @@ use Test::More;
 # --- given ---
 my %token = (admin => 'adminToken5a3c8e1f9b7d2046', other => 'otherToken0f1e2d3c4b5a6978');
 my %key = (k1 => '0f' x 16 . 'a1' x 16, k2 => '37' x 20 . 'b2' x 12, wrong => '4e' x 16 . 'c3' x 16);
-my %client_secret = (loft => 'loftClientSecret8372615', quay => 'quayClientSecret5546372', file => 'fileClientSecret9910283');
+my %client_secret = (loft => 'loftClientSecret8372615', quay => 'quayClientSecret5546372', file => 'fileClientSecret9910283', app => 'appClientSecret3365178');
 
 my $world = File::Temp->new;
 print $world encode_json({
@@ -75,6 +75,8 @@ sub seal_counts { return $t->sql('SELECT * FROM smartspace.cobot_seal_secrets(' 
 
 sub status_of { return $t->sql("SELECT state || ' ' || coalesce(reason, 'well') FROM smartspace.cobot_status WHERE integration_id = $_[0]"); }
 
+sub app_problems { return $t->sql("SELECT coalesce(string_agg(concat_ws(' ', integration_id, subject, problem, detail, advice), ' '), '') FROM smartspace.cobot_problem WHERE subject ~ '^mobile app'"); }
+
 sub problems_of { return $t->sql("SELECT coalesce(string_agg(problem || ': ' || detail, ' ' ORDER BY detail), '') FROM smartspace.cobot_problem WHERE integration_id = $_[0] AND problem IN ('key_missing', 'secret_unreadable')"); }
 
 # The tokens that requests were made with.
@@ -111,6 +113,7 @@ sub refused
 my $loft = $t->sql("SELECT smartspace.cobot_create_integration('Loft', 'loft', 'client', '$client_secret{loft}')");
 my $quay = $t->sql("SELECT smartspace.cobot_create_integration('Quay', 'quay', 'client')");
 $t->sql("SELECT smartspace.cobot_connect_token($loft, '$token{admin}')");
+my $app = $t->sql("SELECT smartspace.cobot_create_mobile_app('Door app', 'mobile', '$client_secret{app}', '{smartspace://login}')");
 my $loft_token = token_of($loft);
 is(stored($loft, 'token'), $loft_token, 'without_a_key_file_secrets_stand_as_they_are');
 is(stored($loft, 'client_secret'), $client_secret{loft}, '... the client secret as well');
@@ -137,15 +140,16 @@ is($t->try("SET ROLE guest; SELECT smartspace.cobot_library_version(); SHOW smar
 is($t->try('SET ROLE guest; SELECT smartspace.cobot_seal_secrets(true)')->{sqlstate}, '42501', 'nobody else may unseal');
 
 my $answer = $t->try('SELECT * FROM smartspace.cobot_seal_secrets()');
-is($answer->{out}, '2|0|0|0|0', 'sealing_covers_what_was_stored_before');
+is($answer->{out}, '3|0|0|0|0', 'sealing_covers_what_was_stored_before');
 like($answer->{err}, qr/NOTICE.*HINT:  Run VACUUM FULL/s, 'and says what is left to do');
 like(stored($loft, $_), qr/^sealed:1:k1:[0-9a-f]+$/, "the $_ is sealed") foreach qw(token client_secret);
-is(seal_counts(), '0|0|0|2|0', 'a second time there is nothing to do');
+like($t->sql('SELECT client_secret FROM smartspace.mobile_app_secret'), qr/^sealed:1:k1:[0-9a-f]+$/, '... and that of the mobile app');
+is(seal_counts(), '0|0|0|3|0', 'a second time there is nothing to do');
 is(token_of($loft), $loft_token, 'it works as before');
 is(status_of($loft), 'connected well', 'and all is well');
 
 # --- sealed from the start; from here on no secret stands anywhere ---
-$t->sql('VACUUM FULL smartspace.cobot_secret');
+$t->sql('VACUUM FULL smartspace.cobot_secret, smartspace.mobile_app_secret');
 $t->sql('CHECKPOINT; SELECT pg_switch_wal()');
 my $wal_from = $t->sql('SELECT pg_walfile_name(pg_current_wal_insert_lsn())');
 $t->sql("SELECT smartspace.cobot_set_client_secret($quay, '$client_secret{quay}')");
@@ -188,7 +192,7 @@ is(join(', ', grep { index(slurp_file("$keys/dump"), $_) >= 0 } @secrets, 'seale
 # --- rotation ---
 keys_are('k2', 'k1');
 is(token_of($loft), $loft_token, 'an_older_key_still_opens');
-is(seal_counts(), '0|4|0|0|0', 'rotation_seals_everything_anew');
+is(seal_counts(), '0|5|0|0|0', 'rotation_seals_everything_anew');
 keys_are('k2');
 is(token_of($loft), $loft_token, 'then the old key is not needed any more');
 is(token_of($quay), $quay_token, '... by nobody');
@@ -200,12 +204,14 @@ sub is_lost_and_comes_back
 	my ($name, $reason, $detail, $lose, $restore) = @_;
 
 	subtest $name => sub {
-		my $before = $t->sql('SELECT xmin, s.* FROM smartspace.cobot_secret s ORDER BY 2');
+		my $secrets = 'SELECT xmin, s.* FROM smartspace.cobot_secret s ORDER BY 2; SELECT xmin, s.* FROM smartspace.mobile_app_secret s';
+		my $before = $t->sql($secrets);
 		my $states = $t->sql('SELECT id, state, state_reason FROM smartspace.cobot_integration ORDER BY id');
 
 		$lose->();
 		refused('cobot_sync', "SELECT smartspace.cobot_sync($loft)", $detail);
 		refused('cobot_preview', "SELECT * FROM smartspace.cobot_preview($loft)", $detail);
+		refused('cobot_login_url', "SELECT smartspace.cobot_login_url($app, 'smartspace://login')", $detail);
 		refused('cobot_request_sync', "SELECT smartspace.cobot_request_sync($loft)", $detail);
 		like($t->sql("SELECT smartspace.cobot_webhook($loft, 'confirmed_membership', '{\"url\": \"https://loft.cobot.me/api/memberships/ada-loft\"}')"),
 			qr/^pending: .*$detail/, 'a webhook is kept');
@@ -214,20 +220,22 @@ sub is_lost_and_comes_back
 		like(problems_of($loft), $detail, 'so do the problems');
 		like(problems_of($loft), qr/^$reason: The client secret .* $reason: The token /, '... for both secrets');
 		unlike(problems_of($loft), qr/\Q$keys\E/, '... and not where the key file is');
+		like(app_problems(), qr/^mobile app Door app $reason The client secret cannot be read\. .*$detail.* store it again with cobot_set_mobile_app_client\($app, /, '... also for the mobile app, which no integration has');
 		my $counts = $t->try('SELECT * FROM smartspace.cobot_seal_secrets(true)');
-		like($counts->{out}, qr/^0\|0\|0\|0\|4$/, 'unsealing is in vain');
+		like($counts->{out}, qr/^0\|0\|0\|0\|5$/, 'unsealing is in vain');
 		like($counts->{err}, qr/WARNING: .*cannot be read and stays as it is/, '... and says so');
 
 		$t->sql("UPDATE smartspace.cobot_sync_task SET due_at = now(); SELECT smartspace.cobot_run_due()");
 		is($t->sql('SELECT bool_and(due_at BETWEEN now() + interval \'30 seconds\' AND now() + interval \'7 minutes\' AND attempts = 0) FROM smartspace.cobot_sync_task'), 't',
 			'what is due by itself waits for some minutes, and not for ever');
 
-		is($t->sql('SELECT xmin, s.* FROM smartspace.cobot_secret s ORDER BY 2'), $before, 'nothing of the secrets was touched');
+		is($t->sql($secrets), $before, 'nothing of the secrets was touched');
 		is($t->sql('SELECT id, state, state_reason FROM smartspace.cobot_integration ORDER BY id'), $states, 'nor of the integrations');
 		$restore->();
 		is(token_of($loft), $loft_token, 'with the key back, it works again');
 		is(status_of($loft), 'connected well', 'and the status says so');
-		is(problems_of($loft), '', 'and there is no problem');
+		is(problems_of($loft) . app_problems(), '', 'and there is no problem');
+		like($t->sql("SELECT smartspace.cobot_login_url($app, 'smartspace://login')"), qr/^https:/, 'and people log in again');
 		is($t->sql("SELECT count(*) FROM smartspace.cobot_pending_hints($loft)"), '0', 'and the webhook is settled');
 		$t->sql("UPDATE smartspace.cobot_sync_task SET due_at = now()");
 		like($t->sql('SELECT smartspace.cobot_run_due()'), qr/^\d synchronised, 0 of them not well/, 'the worker goes on');
@@ -264,6 +272,7 @@ foreach (@bad_files)
 	refused("bad_key_file: $name: cobot_sync", "SELECT smartspace.cobot_sync($loft)", $detail);
 	refused("bad_key_file: $name: cobot_connect_token", "SELECT smartspace.cobot_connect_token($loft, '$token{admin}')", $detail);
 	refused("bad_key_file: $name: cobot_set_client_secret", "SELECT smartspace.cobot_set_client_secret($loft, '$client_secret{loft}')", $detail);
+	refused("bad_key_file: $name: cobot_set_mobile_app_client", "SELECT smartspace.cobot_set_mobile_app_client($app, 'mobile', '$client_secret{app}')", $detail);
 	refused("bad_key_file: $name: cobot_seal_secrets", 'SELECT smartspace.cobot_seal_secrets()', $detail);
 	is(status_of($loft), 'degraded key_missing', "bad_key_file: $name: the status says so");
 	chmod 0600, $key_file;
@@ -301,7 +310,7 @@ $loft_token = token_of($loft);
 like(problems_of($loft), qr/^key_missing: The client secret cannot be read/, 'what else is missing still shows');
 is(status_of($loft), 'connected well', '... and Cobot is asked all the same');
 keys_are('k2', 'k1');
-is(seal_counts(), '0|1|0|3|0', 'all under one key again');
+is(seal_counts(), '0|1|0|4|0', 'all under one key again');
 
 # --- check-ins wait for the key ---
 $t->sql("INSERT INTO smartspace.building (integration_id, name) VALUES ($loft, 'Door')");
@@ -354,9 +363,15 @@ is($t->try("SELECT smartspace.cobot_set_client_secret_file($loft, NULL)")->{sqls
 is($t->try("SELECT smartspace.cobot_connect_token_file(NULL, '$key_file')")->{sqlstate}, '22023', '(a key file holds no token)');
 write_file($secret_file, "$token{admin}\n");
 is($t->try("SELECT smartspace.cobot_connect_token_file(NULL, '$secret_file')")->{sqlstate}, '22004', 'no integration');
+is($t->try("SELECT smartspace.cobot_set_mobile_app_client_file(NULL, 'mobile', '$secret_file')")->{sqlstate}, '22004', '... and no mobile app');
 is($t->try("SELECT smartspace.cobot_connect_token_file(99, '$secret_file')")->{sqlstate}, '42704', 'no such integration');
 is($t->sql("SELECT state, space_name IS NOT NULL, granted_scope IS NOT NULL FROM smartspace.cobot_connect_token_file($loft, '$secret_file')"), 'connected|t|t', 'token_from_a_file');
 $loft_token = token_of($loft);
+
+write_file($secret_file, $client_secret{app});
+like($t->sql("SELECT smartspace.cobot_set_mobile_app_client_file($app, 'otherClient', '$secret_file')"), qr/^armed for/, 'client_secret_of_a_mobile_app_from_a_file');
+is($t->sql("SELECT client_id FROM smartspace.mobile_app WHERE id = $app"), 'otherClient', '... with its client id');
+like($t->sql("SELECT client_secret FROM smartspace.mobile_app_secret"), qr/^sealed:1:k2:/, '... is sealed');
 
 # who may
 write_file($secret_file, "$client_secret{file}\n");
@@ -382,6 +397,7 @@ is($t->try("CREATE FUNCTION theirs.lent(bigint, text) RETURNS void LANGUAGE sql 
 # --- back to plain, on purpose ---
 is(seal_counts('unseal => true'), '0|0|5|0|0', 'unsealing_is_possible_on_purpose');
 is(stored($loft, 'token'), $loft_token, 'secrets stand as they are');
+is($t->sql('SELECT client_secret FROM smartspace.mobile_app_secret'), $client_secret{app}, '... that of the mobile app');
 is(stored($quay, 'client_secret'), $client_secret{quay}, '... all of them, unharmed by all that happened');
 key_file_is('');
 is(token_of($loft), $loft_token, 'and no key is needed any more');

@@ -6,6 +6,9 @@
  */
 #include "postgres_fe.h"
 
+#include <openssl/err.h>
+#include <openssl/evp.h>
+
 #include "seal.h"
 #include "tap.h"
 
@@ -235,6 +238,27 @@ test_tampering(void)
 	is_text(opened(&keys, OWNER, changed), "not authentic", "a key id without an end");
 }
 
+/* As where OpenSSL's configuration leaves AES out. */
+static void
+test_without_openssl(void)
+{
+	SealKeys	keys = two_keys();
+	char		text[SEAL_TEXT_SIZE];
+	char		again[SEAL_TEXT_SIZE];
+	char		nothing[SEAL_TEXT_SIZE];
+
+	seal_close(&keys.key[0], OWNER, SECRET, text);
+	ok(EVP_set_default_properties(NULL, "provider=none") == 1, "OpenSSL has no algorithms");
+	is_text(opened(&keys, OWNER, text), "failed", "nothing opens, and the key is not blamed");
+	ok(!seal_close(&keys.key[0], OWNER, SECRET, again), "nothing is sealed");
+	memset(nothing, '\0', sizeof(nothing));
+	ok(!seal_encrypt(keys.key[0].bytes, (const uint8 *) "nonce of 12b", NULL, 0, (const uint8 *) SECRET, strlen(SECRET),
+					 (uint8 *) nothing, (uint8 *) again) && strstr(nothing, SECRET) == NULL, "and nothing passes as it is");
+	ok(ERR_peek_error() == 0, "OpenSSL's queue of errors is left empty, as the server needs it");
+	EVP_set_default_properties(NULL, "");
+	is_text(opened(&keys, OWNER, text), SECRET, "once it has them again, all is well");
+}
+
 /* ---- key files ---- */
 
 #define HEX_A "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
@@ -311,5 +335,6 @@ main(void)
 	test_round_trip();
 	test_tampering();
 	test_key_files();
+	test_without_openssl();
 	return done_testing();
 }
