@@ -12,7 +12,8 @@ CREATE TABLE smartspace.cobot_secret (
 );
 
 -- ANALYZE would copy secrets into pg_statistic, where they would outlive sealing, rotation and disconnecting.
-ALTER TABLE smartspace.cobot_secret ALTER COLUMN client_secret SET STATISTICS 0, ALTER COLUMN token SET STATISTICS 0;
+ALTER TABLE smartspace.cobot_secret ALTER COLUMN client_secret SET STATISTICS 0, ALTER COLUMN token SET STATISTICS 0,
+	ALTER COLUMN retired_token SET STATISTICS 0;
 
 COMMENT ON TABLE smartspace.cobot_secret IS 'tokens and client secrets; no privileges for anybody, never dumped. Sealed where they were stored with smartspace_cobot.key_file set: sealed:VERSION:KEYID:HEX';
 COMMENT ON COLUMN smartspace.cobot_secret.client_secret IS 'of the OAuth client registered at Cobot';
@@ -24,7 +25,7 @@ CREATE FUNCTION smartspace.cobot_secret_problem(kind text, id bigint, stored tex
 LANGUAGE c STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'secret_problem';
 COMMENT ON FUNCTION smartspace.cobot_secret_problem(text, bigint, text) IS
-'why a secret as it is stored cannot be read: key_missing (the key that it is sealed with is not in the key file) or secret_unreadable (the key does not open it); nulls: it can. kind: token or client_secret (id: of the integration), or mobile_app (id: of the mobile app)';
+'why a secret as it is stored cannot be read: key_missing (the key that it is sealed with is not in the key file) or secret_unreadable (the key does not open it); nulls: it can. kind: token, retired_token or client_secret (id: of the integration), or mobile_app (id: of the mobile app)';
 
 CREATE FUNCTION smartspace.cobot_seal_secrets(unseal boolean DEFAULT false,
 	OUT sealed bigint, OUT resealed bigint, OUT unsealed bigint, OUT unchanged bigint, OUT unreadable bigint)
