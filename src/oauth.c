@@ -16,6 +16,7 @@
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 
+#include "cobot_answer.h"
 #include "oauth.h"
 #include "query.h"
 #include "webhook_secret.h"
@@ -282,15 +283,14 @@ oauth_take(OauthFlow *flow, OauthPurpose purpose, const char *state, const char 
 static void
 raise_exchange_error(CobotCall *call)
 {
-	JsonError	error;
-	cJSON	   *answer = json_parse(call->request->response, call->request->response_length, "", &error);
-	const char *code = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(answer, "error"));
+	char		code[COBOT_ERROR_CODE_SIZE];
 	int			found = -1;
 
-	for (int i = 0; i < (int) lengthof(exchange_errors) && code; i++)
+	if (!cobot_read_error_code(call->request->response, call->request->response_length, code))
+		return;
+	for (int i = 0; i < (int) lengthof(exchange_errors); i++)
 		if (strcmp(code, exchange_errors[i].code) == 0)
 			found = i;
-	cJSON_Delete(answer);
 	if (found >= 0)
 		ereport(ERROR,
 				(errcode(exchange_errors[found].sqlstate),
@@ -305,17 +305,11 @@ read_token(CobotCall *call)
 {
 	JsonError	error;
 	const cJSON *answer = cobot_answer(call, &error);
-	const char *token = NULL;
-	bool		present;
+	const char *token;
 
 	explicit_bzero(call->request->response, call->request->response_length);
-	if (answer == NULL || !json_get_string(answer, "", "access_token", &token, &present, &error))
+	if (answer == NULL || !cobot_read_token(answer, "access_token", &token, &error))
 		cobot_raise_answer(call, &error);
-	if (!present || token[0] == '\0')
-	{
-		json_fail(&error, "", "access_token", "is missing");
-		cobot_raise_answer(call, &error);
-	}
 
 	char	   *copy = pstrdup(token);
 

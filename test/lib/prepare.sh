@@ -56,7 +56,9 @@ as_runner() {
 }
 
 remove_work() {
-	[ -n "${WORK:-}" ] && rm -rf -- "$WORK"
+	if [ -n "${KEEP:-}" ]; then say "Kept: $WORK"
+	else rm -rf -- "$WORK"
+	fi
 }
 
 prepare() {
