@@ -224,7 +224,7 @@ foreach my $case (
 	[ 'no token', { body => '{"access_token":null,"token_type":"bearer"}' }, '08P01', qr/access_token/ ],
 	[ 'an empty token', { body => '{"access_token":""}' }, '08P01', qr/access_token is missing/ ],
 	[ 'a number', { body => '{"access_token":17}' }, '08P01', qr/access_token/ ],
-	[ 'a token that is none', { body => '{"access_token":"a\\r\\nX-Evil: 1"}' }, '22023', qr/this is not an access token/ ],
+	[ 'a token that is none', { body => '{"access_token":"a\\r\\nX-Evil: 1"}' }, '08P01', qr/access_token is not 1 to 1000 printable ASCII characters/ ],
 	[ 'an unknown error', { status => 400, body => '{"error":"' . $echo . '","error_description":"' . $echo . '"}' }, '22023', qr/Cobot rejected the request/ ],
 	[ 'a wrong client', { status => 401, body => '{"error":"invalid_client"}' }, '28000', qr/the client id or the client secret is wrong.*\nDETAIL: .*HTTP status 401/ ],
 	[ 'an odd error', { status => 400, body => '{"error":{"invalid_grant":1}}' }, '22023', qr/Cobot rejected the request/ ],
