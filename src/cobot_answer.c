@@ -48,13 +48,6 @@ cobot_read_error_code(const char *body, size_t length, char code[COBOT_ERROR_COD
 
 /* ---- the user ---- */
 
-/* NULL for a text that says nothing. */
-static const char *
-told(const char *text)
-{
-	return text && text[strspn(text, " \t\r\n")] != '\0' ? text : NULL;
-}
-
 static const char *
 name_of_admin(const cJSON *answer)
 {
@@ -62,9 +55,9 @@ name_of_admin(const cJSON *answer)
 
 	cJSON_ArrayForEach(space, cJSON_GetObjectItemCaseSensitive(answer, "admin_of"))
 	{
-		const char *name = told(cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(space, "name")));
+		const char *name = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(space, "name"));
 
-		if (name)
+		if (name && name[0] != '\0')
 			return name;
 	}
 	return NULL;
@@ -88,8 +81,6 @@ cobot_read_user(const cJSON *answer, CobotUser *user, JsonError *error)
 		user->memberships = NULL;
 	if (user->memberships && !cJSON_IsArray(user->memberships))
 		return json_fail(error, "", "memberships", "is %s, expected an array", json_type_name(user->memberships));
-	user->email = told(user->email);
-	user->name = told(user->name);
 	if (user->name == NULL)
 		user->name = name_of_admin(answer);
 	return true;

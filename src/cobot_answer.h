@@ -22,7 +22,7 @@ extern bool cobot_read_token(const cJSON *answer, const char *key, const char **
 /* The code in {"error": CODE} of an answer that may be anything. False: there is none, or none so short. */
 extern bool cobot_read_error_code(const char *body, size_t length, char code[COBOT_ERROR_CODE_SIZE]);
 
-/* Whom GET /api/user names. NULL is what it does not say, also by a text of blanks. */
+/* Whom GET /api/user names. NULL is what it does not say. */
 typedef struct CobotUser
 {
 	const char *id;				/* 1 to COBOT_USER_ID_LIMIT_BYTES, never NULL */

@@ -45,12 +45,6 @@ check_error_code(const char *body, size_t length)
 	cJSON_Delete(answer);
 }
 
-static bool
-is_told(const char *text)
-{
-	return text == NULL || (is_utf8(text) && text[strspn(text, " \t\r\n")] != '\0');
-}
-
 static void
 check_user(const cJSON *answer)
 {
@@ -65,7 +59,7 @@ check_user(const cJSON *answer)
 		return;
 	}
 	require(strlen(user.id) >= 1 && strlen(user.id) <= 200 && is_utf8(user.id));
-	require(is_told(user.email) && is_told(user.name));
+	require((user.email == NULL || is_utf8(user.email)) && (user.name == NULL || is_utf8(user.name)));
 	require(user.memberships == NULL || cJSON_IsArray(user.memberships));
 	cJSON_ArrayForEach(element, user.memberships)
 	{

@@ -143,8 +143,8 @@ main(void)
 	error_code_is("", NULL);
 
 	user_is("{\"id\":\"u1\",\"email\":\"ada@example.com\",\"name\":\"Ada\",\"memberships\":[{}]}", "u1, ada@example.com, Ada, 1");
-	user_is("{\"id\":\"u1\",\"email\":\"\",\"name\":\" \\t\",\"memberships\":null}", "u1, -, -, -1");
-	user_is("{\"id\":\"u1\",\"admin_of\":[{\"name\":\" \"},{\"name\":\"Ada\"}]}", "u1, -, Ada, -1");
+	user_is("{\"id\":\"u1\",\"email\":null,\"memberships\":null}", "u1, -, -, -1");
+	user_is("{\"id\":\"u1\",\"admin_of\":[{\"name\":\"\"},{\"name\":\"Ada\"}]}", "u1, -, Ada, -1");
 	user_is("{\"email\":\"ada@example.com\"}", "id is missing");
 	user_is("{\"id\":\"\"}", "id is not 1 to 200 bytes long");
 	user_is("{\"id\":\"u1\",\"memberships\":{}}", "memberships is an object, expected an array");
