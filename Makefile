@@ -18,8 +18,9 @@ SQL_TOPICS = $(addprefix src/sql/,start.sql mirror.sql secret.sql caller.sql acc
 EXTENSION_SCRIPT = $(EXTENSION)--$(EXTVERSION).sql
 DATA_built = $(EXTENSION_SCRIPT)
 
-# Install scripts of earlier versions, and scripts from one to the next (doc/upgrade.md).
-DATA = $(wildcard src/sql/released/$(EXTENSION)--*.sql src/sql/updates/$(EXTENSION)--*--*.sql)
+# Install scripts of earlier versions, and scripts from one to the next (doc/upgrade.md). That of
+# this version is there too once it is out, and would be installed twice.
+DATA = $(filter-out src/sql/released/$(EXTENSION_SCRIPT),$(wildcard src/sql/released/$(EXTENSION)--*.sql src/sql/updates/$(EXTENSION)--*--*.sql))
 
 REGRESS = install grants time journal explain problems privileges
 REGRESS_OPTS = --inputdir=. --load-extension=smartspace_cobot

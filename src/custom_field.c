@@ -24,6 +24,7 @@
 
 #include "lib/stringinfo.h"
 
+#include "cobot_answer.h"
 #include "custom_field.h"
 
 #define ATTEMPTS 3
@@ -37,24 +38,8 @@ text_of(const cJSON *element, const char *key)
 bool
 custom_field_read(CobotCall *call, CustomFieldList *list, JsonError *error)
 {
-	const cJSON *element;
-	int			count = 0;
-
 	list->tree = cobot_answer(call, error);
-	if (list->tree == NULL)
-		return false;
-	cJSON_ArrayForEach(element, list->tree)
-	{
-		const char *id = text_of(element, "id");
-
-		if (id == NULL || id[0] == '\0')
-			return json_fail(error, psprintf("custom_fields[%d]", count), "id", "is missing or no string");
-		if (text_of(element, "label") == NULL)
-			return json_fail(error, psprintf("custom_fields[%d]", count), "label", "is missing or no string");
-		count++;
-	}
-	list->count = count;
-	return true;
+	return list->tree != NULL && cobot_read_field_definitions(list->tree, &list->count, error);
 }
 
 int

@@ -23,6 +23,7 @@
 #include "utils/memutils.h"
 
 #include "argument.h"
+#include "cobot_answer.h"
 #include "mobile_app.h"
 #include "query.h"
 #include "smartspace_cobot.h"
@@ -30,8 +31,6 @@
 
 PG_FUNCTION_INFO_V1(login_url);
 PG_FUNCTION_INFO_V1(login_finish);
-
-#define USER_ID_LIMIT_BYTES 200
 
 /* Old events that one login deletes, so that none of them takes long. */
 #define PURGE_LIMIT 100
@@ -175,19 +174,6 @@ ask_user(const MobileApp *app, const OauthFlow *flow, const char *code, MemoryCo
 	return call;
 }
 
-/* A string that may be missing, as a text that may be empty. */
-static Datum
-text_or_empty(CobotCall *call, const cJSON *object, const char *where, const char *key)
-{
-	JsonError	error;
-	const char *value;
-	bool		present;
-
-	if (!json_get_string(object, where, key, &value, &present, &error))
-		cobot_raise_answer(call, &error);
-	return CStringGetTextDatum(present ? value : "");
-}
-
 static void
 read_memberships(CobotCall *call, const cJSON *list, Person *person)
 {
@@ -195,71 +181,43 @@ read_memberships(CobotCall *call, const cJSON *list, Person *person)
 	Datum	   *id = palloc(sizeof(Datum) * Max(count, 1));
 	Datum	   *subdomain = palloc(sizeof(Datum) * Max(count, 1));
 	Datum	   *space = palloc(sizeof(Datum) * Max(count, 1));
-	const cJSON *membership;
+	const cJSON *element;
 	int			i = 0;
 
-	cJSON_ArrayForEach(membership, list)
+	cJSON_ArrayForEach(element, list)
 	{
+		CobotUserMembership membership;
+		JsonError	error;
 		char		where[32];
 
 		snprintf(where, sizeof(where), "memberships[%d]", i);
-		id[i] = text_or_empty(call, membership, where, "id");
-		subdomain[i] = text_or_empty(call, membership, where, "space_subdomain");
-		space[i] = text_or_empty(call, membership, where, "space_name");
+		if (!cobot_read_user_membership(element, where, &membership, &error))
+			cobot_raise_answer(call, &error);
+		id[i] = CStringGetTextDatum(membership.id);
+		subdomain[i] = CStringGetTextDatum(membership.subdomain);
+		space[i] = CStringGetTextDatum(membership.space_name);
 		i++;
 	}
-	person->listed = true;
 	person->listed_id = query_text_array(id, count);
 	person->listed_subdomain = query_text_array(subdomain, count);
 	person->listed_space = query_text_array(space, count);
 }
 
-/* Cobot's documented answer names the person only as an admin of a space. */
-static const char *
-read_admin_name(const cJSON *user)
-{
-	const cJSON *space;
-
-	cJSON_ArrayForEach(space, cJSON_GetObjectItemCaseSensitive(user, "admin_of"))
-	{
-		const char *name = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(space, "name"));
-
-		if (name && name[0] != '\0')
-			return name;
-	}
-	return NULL;
-}
-
 static Person
 read_person(CobotCall *call)
 {
-	Person		person = {0};
 	JsonError	error;
-	bool		present;
-	const cJSON *user = cobot_answer(call, &error);
-	const cJSON *list;
+	CobotUser	user;
+	const cJSON *answer = cobot_answer(call, &error);
 
-	if (user == NULL ||
-		!json_get_string(user, "", "id", &person.id, &present, &error) ||
-		!json_get_string(user, "", "email", &person.email, &present, &error) ||
-		!json_get_string(user, "", "name", &person.name, &present, &error) ||
-		!json_find(user, "", "memberships", &list, &error))
+	if (answer == NULL || !cobot_read_user(answer, &user, &error))
 		cobot_raise_answer(call, &error);
-	if (person.id == NULL)
-		json_fail(&error, "", "id", "is missing");
-	else if (person.id[0] == '\0' || strlen(person.id) > USER_ID_LIMIT_BYTES)
-		json_fail(&error, "", "id", "is not 1 to %d bytes long", USER_ID_LIMIT_BYTES);
-	else if (list && !cJSON_IsNull(list) && !cJSON_IsArray(list))
-		json_fail(&error, "", "memberships", "is %s, expected an array", json_type_name(list));
-	else
-	{
-		if (cJSON_IsArray(list))
-			read_memberships(call, list, &person);
-		if (person.name == NULL)
-			person.name = read_admin_name(user);
-		return person;
-	}
-	cobot_raise_answer(call, &error);
+
+	Person		person = {.id = user.id, .email = user.email, .name = user.name, .listed = user.memberships != NULL};
+
+	if (person.listed)
+		read_memberships(call, user.memberships, &person);
+	return person;
 }
 
 /* ---- the answer ---- */

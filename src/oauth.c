@@ -16,6 +16,7 @@
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 
+#include "cobot_answer.h"
 #include "oauth.h"
 #include "query.h"
 #include "webhook_secret.h"
@@ -304,15 +305,14 @@ oauth_take(OauthFlow *flow, OauthPurpose purpose, const char *state, const char 
 static void
 raise_exchange_error(CobotCall *call)
 {
-	JsonError	error;
-	cJSON	   *answer = json_parse(call->request->response, call->request->response_length, "", &error);
-	const char *code = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(answer, "error"));
+	char		code[COBOT_ERROR_CODE_SIZE];
 	int			found = -1;
 
-	for (int i = 0; i < (int) lengthof(exchange_errors) && code; i++)
+	if (!cobot_read_error_code(call->request->response, call->request->response_length, code))
+		return;
+	for (int i = 0; i < (int) lengthof(exchange_errors); i++)
 		if (strcmp(code, exchange_errors[i].code) == 0)
 			found = i;
-	cJSON_Delete(answer);
 	if (found >= 0)
 		ereport(ERROR,
 				(errcode(exchange_errors[found].sqlstate),
@@ -326,22 +326,11 @@ oauth_read_token(CobotCall *call, const char *key)
 {
 	JsonError	error;
 	const cJSON *answer = cobot_answer(call, &error);
-	const char *token = NULL;
-	bool		present;
+	const char *token;
 
 	explicit_bzero(call->request->response, call->request->response_length);
-	if (answer == NULL || !json_get_string(answer, "", key, &token, &present, &error))
+	if (answer == NULL || !cobot_read_token(answer, key, &token, &error))
 		cobot_raise_answer(call, &error);
-	if (!present || token[0] == '\0')
-	{
-		json_fail(&error, "", key, "is missing");
-		cobot_raise_answer(call, &error);
-	}
-	if (!oauth_is_plain(token, OAUTH_TOKEN_LIMIT_BYTES))
-	{
-		json_fail(&error, "", key, "is not 1 to %d printable ASCII characters without blanks", OAUTH_TOKEN_LIMIT_BYTES);
-		cobot_raise_answer(call, &error);
-	}
 
 	char	   *copy = pstrdup(token);
 

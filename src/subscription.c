@@ -26,6 +26,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
+#include "cobot_answer.h"
 #include "lock.h"
 #include "query.h"
 #include "subscription.h"
@@ -76,25 +77,17 @@ find_stored(Webhooks *webhooks, const char *callback_url)
 	return NULL;
 }
 
-/* Facts: "active" is a boolean, false once Cobot gave a callback up. */
 static bool
 read_listed(const cJSON *element, const char *where, ListedSubscription *listed, JsonError *error)
 {
-	bool		has_id,
-				has_event,
-				has_url;
+	CobotSubscription subscription;
 
-	if (!json_get_string(element, where, "id", &listed->cobot_id, &has_id, error) ||
-		!json_get_string(element, where, "event", &listed->event, &has_event, error) ||
-		!json_get_string(element, where, "callback_url", &listed->callback_url, &has_url, error))
+	if (!cobot_read_subscription(element, where, &subscription, error))
 		return false;
-	if (!has_id || listed->cobot_id[0] == '\0')
-		return json_fail(error, where, "id", "is missing");
-	if (!has_event)
-		return json_fail(error, where, "event", "is missing");
-	if (!has_url)
-		listed->callback_url = "";
-	listed->active = !cJSON_IsFalse(cJSON_GetObjectItemCaseSensitive(element, "active"));
+	listed->cobot_id = subscription.id;
+	listed->event = subscription.event;
+	listed->callback_url = subscription.callback_url;
+	listed->active = subscription.active;
 	return true;
 }
 

@@ -72,6 +72,17 @@ pstrdup(const char *text)
 	return strcpy(palloc(strlen(text) + 1), text);
 }
 
+char *
+pnstrdup(const char *text, Size limit)
+{
+	Size		length = strnlen(text, limit);
+	char	   *copy = palloc(length + 1);
+
+	memcpy(copy, text, length);
+	copy[length] = '\0';
+	return copy;
+}
+
 void
 arena_reset(void)
 {

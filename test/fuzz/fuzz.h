@@ -89,6 +89,15 @@ require_line(const char *text)
 	require(!has_control_character(text));
 }
 
+/* What may be told of an answer that is not understood. */
+static inline void
+require_failure(const JsonError *error)
+{
+	require(is_utf8(error->path));
+	require(!has_control_character(error->path));
+	require_line(error->message);
+}
+
 /* The rules for ids in cobot_record.c. */
 static inline bool
 is_id(const char *text)

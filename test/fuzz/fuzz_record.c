@@ -13,14 +13,6 @@
 #define USECS_OF_OFFSET (16 * USECS_PER_HOUR)
 
 static void
-check_failure(const JsonError *error)
-{
-	require(is_utf8(error->path));
-	require(!has_control_character(error->path));
-	require_line(error->message);
-}
-
-static void
 check_text(const CobotField *field, const char *text)
 {
 	size_t		length = strlen(field->column);
@@ -86,7 +78,7 @@ check_record(const cJSON *json, const CobotField *fields, int count)
 	require(count <= FIELDS_LIMIT);
 	if (!cobot_read_record(json, "memberships[3]", fields, count, values, &error))
 	{
-		check_failure(&error);
+		require_failure(&error);
 		return;
 	}
 	for (int i = 0; i < count; i++)
@@ -103,7 +95,7 @@ check_custom_field(const cJSON *json)
 	for (int i = 0; i < (int) lengthof(ids); i++)
 	{
 		if (!cobot_read_custom_field(json, "custom_fields[0]", ids[i], "Doors", &value, &error))
-			check_failure(&error);
+			require_failure(&error);
 		else
 			require(value == NULL || (value[0] != '\0' && is_utf8(value)));
 	}
@@ -130,9 +122,9 @@ check_list(const char *body, size_t length)
 	CheckinList list = {0};
 
 	if (!json_split_array(body, length, "id", &elements, &error))
-		check_failure(&error);
+		require_failure(&error);
 	else if (!checkin_read_list(&elements, &list, &error))
-		check_failure(&error);
+		require_failure(&error);
 	else
 	{
 		require((size_t) list.count + list.unclear_count == elements.count);

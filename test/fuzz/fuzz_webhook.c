@@ -75,7 +75,7 @@ check_payload(FuzzInput *input)
 	if (webhook_read(event, payload, SPACE, &hint, &error))
 		check_hint(event, &hint);
 	else
-		require_line(error.message);
+		require_failure(&error);
 	cJSON_Delete(payload);
 }
 

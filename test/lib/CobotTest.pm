@@ -27,10 +27,13 @@ use warnings;
 
 use Carp qw(croak);
 use CobotTestServer;
+use Exporter qw(import);
 use JSON::PP;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Time::HiRes qw(time sleep);
+
+our @EXPORT = qw(patient);
 
 my $json = JSON::PP->new->utf8->allow_nonref;
 my $count = 0;
@@ -273,17 +276,26 @@ SELECT count(*) FROM (
 SQL
 }
 
+=head2 patient($time)
+
+A time limit, whatever its unit: COBOT_TEST_PATIENCE times as long where the server is
+slow, as under valgrind.
+
+=cut
+
+sub patient { return $_[0] * ($ENV{COBOT_TEST_PATIENCE} // 1); }
+
 =head2 wait_until($condition, $what)
 
-Calls the condition until it is true, for at most a minute (COBOT_TEST_PATIENCE
-times as long, for a slow server); dies otherwise.
+Calls the condition until it is true, for at most a minute (if the server is not
+slow); dies otherwise.
 
 =cut
 
 sub wait_until
 {
 	my ($self, $condition, $what) = @_;
-	my $deadline = time + 60 * ($ENV{COBOT_TEST_PATIENCE} // 1);
+	my $deadline = time + patient(60);
 
 	until ($condition->())
 	{

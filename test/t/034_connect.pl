@@ -228,7 +228,7 @@ foreach my $step (sort keys %step)
 
 		$t->cobot->fault(match => $step{$step}, times => 0, %$fault);
 		check_refused("$step: $name", $token, $sqlstate, qr/ERROR:  $sqlstate: (?!.*[Uu]nknown)/,
-			writes => $writes, without_hint => $sqlstate eq '08P01', settings => "SET smartspace_cobot.request_timeout = '700ms'; SET smartspace_cobot.max_retries = 0;");
+			writes => $writes, without_hint => $sqlstate eq '08P01', settings => "SET smartspace_cobot.request_timeout = '" . patient(700) . "ms'; SET smartspace_cobot.max_retries = 0;");
 		$t->cobot->clear_faults;
 	}
 }

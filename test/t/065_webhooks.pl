@@ -498,13 +498,13 @@ sub finish
 }
 
 quiet();
-$cobot->fault(match => { path => "/api/memberships/$ada" }, delay_ms => 2000);
+$cobot->fault(match => { path => "/api/memberships/$ada" }, delay_ms => patient(2000));
 my $slow = start("SELECT smartspace.cobot_webhook($loft, 'updated_membership_details', '" . payload($ada) . "')");
 $t->wait_until(sub { grep { $_->{path} eq "/api/memberships/$ada" } $cobot->log }, 'Cobot is asked');
 $cobot->patch_member($first, $ada, name => 'Ada Later');
 my $meanwhile = attempt("SELECT smartspace.cobot_webhook($loft, 'updated_membership_details', '" . payload($ada) . "')");
 is($meanwhile->{out}, 'pending: another synchronisation is under way', 'while a member is fetched, another hint about her waits in the table');
-cmp_ok($meanwhile->{seconds}, '<', 1, '... and its caller does not');
+cmp_ok($meanwhile->{seconds}, '<', patient(1), '... and its caller does not');
 is(hook('updated_membership_details', payload($members[1])), 'pending: another synchronisation is under way', '... nor does one about somebody else');
 is(finish($slow), 'synchronised', 'the first call');
 $slow->quit;

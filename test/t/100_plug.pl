@@ -252,7 +252,7 @@ foreach my $case (
 	$fault->{headers}{'X-Request-Id'} = $code;
 	$cobot->fault(match => { path => '/oauth/access_token' }, times => 0, %$fault);
 	$cobot->clear_log;
-	check_refused("the token endpoint: $name", $state, $code, $sqlstate, $says, settings => "SET smartspace_cobot.request_timeout = '700ms'; SET smartspace_cobot.max_retries = 2;" . ($settings // ''));
+	check_refused("the token endpoint: $name", $state, $code, $sqlstate, $says, settings => "SET smartspace_cobot.request_timeout = '" . patient(700) . "ms'; SET smartspace_cobot.max_retries = 2;" . ($settings // ''));
 	is((grep { $_->{method} eq 'POST' } $cobot->log), 1, '... after one POST');
 	$cobot->clear_faults;
 }

@@ -6,6 +6,7 @@ use warnings;
 
 use CobotCatalog;
 use CobotMirror;
+use CobotRelease;
 use CobotWorker;
 use File::Copy qw(copy);
 use File::Path qw(make_path);
@@ -17,7 +18,7 @@ my ($server) = qx(pg_config --bindir) =~ m{^(.*)/lib/postgresql/\d+/bin$} or pla
 my $major = (qx(pg_config --version) =~ /(\d+)/)[0];
 my $install = "$dir/usr/lib/postgresql/$major";
 my $scripts = "$dir/usr/share/postgresql/$major/extension";
-my ($old) = slurp_file('smartspace_cobot.control') =~ /^default_version = '(.*)'$/m;
+my $old = version_of('.');
 my $next = join '.', map { $_->[0], $_->[1] + 1 } [ split /\./, $old ];
 
 # --- the next version: a column and a function more ---
@@ -48,21 +49,43 @@ sub write_file
 	return;
 }
 
-sub make_next
+# This version as it is when it is out.
+sub make_release
 {
 	system('cp', '-a', $server, "$dir/usr") == 0 or die 'could not copy the server';
 	system('cp', '-a', '.', "$dir/source") == 0 or die 'could not copy the source';
 	copy("smartspace_cobot--$old.sql", "$dir/$old.sql") or die $!;
+	make_path("$dir/source/src/sql/updates", "$dir/source/src/sql/released");
+	copy("smartspace_cobot--$old.sql", "$dir/source/src/sql/released/") or die $!;
 
+	my $log = qx{make -C $dir/source -s PG_CONFIG=$install/bin/pg_config install 2>&1};
+	is($?, 0, 'a version that is out is built and installed') or diag $log;
+	is_deeply([ release_faults("$dir/source") ], [], 'it has no fault');
+	return;
+}
+
+# Changes a file of the made-up source for a moment; returns what is said to be wrong.
+sub faults_with
+{
+	my ($file, $change) = @_;
+	my $text = slurp_file("$dir/source/$file");
+
+	$change ? write_file("$dir/source/$file", $change->($text)) : unlink "$dir/source/$file";
+	my $faults = join "\n", release_faults("$dir/source");
+	write_file("$dir/source/$file", $text);
+	return $faults;
+}
+
+sub make_next
+{
 	my $control = slurp_file("$dir/source/smartspace_cobot.control");
 	write_file("$dir/source/smartspace_cobot.control", $control =~ s/^(default_version = ).*/$1'$next'/mr);
 
 	my $building = slurp_file("$dir/source/src/sql/building.sql");
 	$building =~ s/^(\tcreated_at timestamptz NOT NULL DEFAULT now\(\),\n)(\tCONSTRAINT .*\n)/$1\tfloors integer,\n$2/m or die 'building.sql is not as expected';
 	write_file("$dir/source/src/sql/building.sql", "$building\n$function");
-	make_path("$dir/source/src/sql/updates", "$dir/source/src/sql/released");
 	write_file("$dir/source/src/sql/updates/smartspace_cobot--$old--$next.sql", $update);
-	copy("smartspace_cobot--$old.sql", "$dir/source/src/sql/released/") or die $!;
+	write_file("$dir/source/META.json", slurp_file("$dir/source/META.json") =~ s/^(\t+"version": ")[^"]*/$1$next.0/gmr);
 	# quickly, for what it does is what counts
 	my $log = qx{make -C $dir/source -s -j2 PROFILE=-O0 with_llvm=no PG_CONFIG=$install/bin/pg_config install 2>&1};
 	is($?, 0, 'the next version is built and installed') or die $log;
@@ -85,7 +108,15 @@ sub version_in
 	return $t->node->safe_psql($database, "SELECT extversion FROM pg_extension WHERE extname = 'smartspace_cobot'");
 }
 
+is(join("\n", release_faults('.')), '', 'whoever has a released version of this extension gets to the one that is here');
+make_release();
+my $changed = "the install script of $old changed after its release: it needs the next default_version and an update script";
+is(faults_with("smartspace_cobot--$old.sql", sub { "$_[0]-- more\n" }), $changed, 'an install script that changes after its release is a fault');
 make_next();
+is(join("\n", release_faults("$dir/source")), '', 'the next version has none');
+is(faults_with("src/sql/updates/smartspace_cobot--$old--$next.sql"), "no update script leads from $old to $next", 'without the update script it has one');
+like(faults_with("src/sql/updates/smartspace_cobot--$old--$next.sql", sub { $_[0] =~ s/^.*?\n//r }), qr/does not begin with/, 'with one that psql would run, too');
+is(faults_with('META.json', sub { $_[0] =~ s/\Q"$next.0"/"$old.0"/r }), "META.json is of another version than $next", 'and with a version that was forgotten');
 my $t = CobotWorker->new(members => 10, extension => 0, install => $install, databases => 'postgres, ancient',
 	conf => "log_min_messages = debug1\n");
 my $node = $t->node;
@@ -94,10 +125,6 @@ my $node = $t->node;
 $t->sql("CREATE EXTENSION smartspace_cobot VERSION '$old'");
 is(version_in($t, 'postgres'), $old, 'the older objects');
 is($t->sql('SELECT library FROM smartspace.cobot_library_version()'), $next, 'with the newer library');
-is($t->sql("SELECT count(fmgr_c_validator(p.oid)) FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang"
-		  . " WHERE l.lanname = 'c' AND p.pronamespace = 'smartspace'::regnamespace"),
-	$t->sql("SELECT count(*) FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang WHERE l.lanname = 'c' AND p.pronamespace = 'smartspace'::regnamespace"),
-	'every function is in the library');
 
 my $space = $t->connect_space('demo-space');
 my $run = $t->wait_for_run($space);
@@ -132,10 +159,19 @@ $node->safe_psql('fresh', 'CREATE EXTENSION smartspace_cobot');
 is(version_in($t, 'fresh'), $next, 'a new installation is of the next version');
 is(catalog_differs($t, 'postgres', 'fresh'), '', 'updated equals fresh');
 cmp_ok(catalog_of($t, 'fresh'), '>', 500, 'and that is many parts');
-$node->safe_psql('fresh', 'COMMENT ON COLUMN smartspace.building.floors IS NULL; GRANT SELECT ON smartspace.access_now TO PUBLIC');
-my $differs = catalog_differs($t, 'postgres', 'fresh');
-like($differs, qr/^< column smartspace\.building .*floors.*nobody counted$/m, 'the comparison sees a missing comment');
-like($differs, qr/^> privileges of smartspace\.access_now: .*PUBLIC: SELECT/m, 'and a privilege');
+
+# --- every version that was ever released gets there, and is served on its way ---
+my $c_functions = "FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang WHERE l.lanname = 'c' AND p.pronamespace = 'smartspace'::regnamespace";
+foreach my $released (released_in("$dir/source"))
+{
+	$t->sql("CREATE DATABASE walk");
+	$node->safe_psql('walk', "CREATE EXTENSION smartspace_cobot VERSION '$released'");
+	is($node->safe_psql('walk', "SELECT count(fmgr_c_validator(p.oid)) = count(*) AND count(*) > 50 $c_functions"), 't', "$released: every function is in the newer library");
+	$node->safe_psql('walk', 'ALTER EXTENSION smartspace_cobot UPDATE');
+	is(version_in($t, 'walk'), $next, "$released: updated");
+	is(catalog_differs($t, 'walk', 'fresh'), '', "$released: equals fresh");
+	$t->sql('DROP DATABASE walk');
+}
 
 # --- a dump of the older version goes into the next ---
 $t->sql('CREATE DATABASE restored');
