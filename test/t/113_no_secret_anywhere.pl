@@ -1,6 +1,6 @@
-# The README's ways to hand over a secret, with everything the server can log switched on:
+# The ways of doc/secrets.md to hand over a secret, with everything the server can log switched on:
 # every kind of secret there is, in no log line, no view of the server's and no dump, neither
-# as it is nor encoded. And for each setting that the README warns of, that it is right.
+# as it is nor encoded. And for each setting that it warns of, that it is right.
 #
 # Bind parameters are those of pgbench --protocol=extended, which is PQsendQueryParams().
 use strict;
@@ -258,7 +258,7 @@ foreach my $command ([ 'pg_dump', '-Z0' ], [ 'pg_dump', '--inserts' ], ['pg_dump
 	unlike($dump, qr/sealed:1:/, '... nor a sealed one');
 }
 
-# --- what the README warns of: there it is ---
+# --- what doc/secrets.md warns of: there it is ---
 my $logged = 0;
 
 # Is the secret in what is logged of this? As text, or as bytes.
@@ -269,7 +269,7 @@ sub shows
 	my $mark = -s $node->logfile;
 
 	$do->();
-	is(secrets_in(slurp_file($node->logfile, $mark), marker => $marker), 'marker', "the README is right: $name");
+	is(secrets_in(slurp_file($node->logfile, $mark), marker => $marker), 'marker', "doc/secrets.md is right: $name");
 	return;
 }
 
