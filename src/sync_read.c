@@ -185,14 +185,16 @@ member_value(const CobotValue *record, const char *column)
 
 /*
  * Whether a record belongs into Cobot's list of members (facts: confirmed and not
- * ended, on the space's own clock).
+ * ended, on the space's own clock, also where that has just been changed).
  */
 static SyncRecordState
-state_of(SyncRun *run, const CobotValue *record)
+state_of(const SyncRun *run, const SyncSnapshot *snapshot, const CobotValue *record)
 {
 	const CobotValue *end = member_value(record, "canceled_to");
+	bool		zone_told = snapshot->has_space && snapshot->space.time_zone_known;
 
-	if (!end->is_null && end->integer < clock_today(run->integration.time_zone))
+	if (!end->is_null &&
+		end->integer < clock_today(zone_told ? snapshot->space.time_zone : run->integration.time_zone))
 		return SYNC_ENDED;
 	return member_value(record, "confirmed_at")->is_null ? SYNC_UNCONFIRMED : SYNC_CURRENT;
 }
@@ -201,7 +203,7 @@ static SyncRecordState
 plan_member(SyncRun *run, const SyncSnapshot *snapshot, SyncPlan *plan, const SyncMemberSource *source,
 			const CobotValue *record, const char *individual_access)
 {
-	SyncRecordState state = state_of(run, record);
+	SyncRecordState state = state_of(run, snapshot, record);
 	Datum		values[] = {
 		Int32GetDatum(plan->ordinals++),
 		Int64GetDatum((int64) source->hash),

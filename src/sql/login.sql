@@ -29,7 +29,7 @@ CREATE VIEW smartspace.cobot_followed_space WITH (security_invoker = true) AS
 SELECT i.id AS integration_id, i.subdomain
 FROM smartspace.cobot_integration i
 WHERE smartspace.cobot_cannot_ask(i.state, smartspace.cobot_is_home(i.armed_system, i.armed_database, i.armed_environment),
-	i.fed_from_outside OR EXISTS (SELECT FROM smartspace.cobot_secret s WHERE s.integration_id = i.id AND s.token IS NOT NULL)) IS NULL;
+	i.fed_from_outside OR smartspace.cobot_has_token(i.id)) IS NULL;
 COMMENT ON VIEW smartspace.cobot_followed_space IS
 'spaces whose new memberships come here: those of integrations that are connected (or fed from outside), not paused, and at home in this database';
 COMMENT ON COLUMN smartspace.cobot_followed_space.integration_id IS 'our id of the integration';

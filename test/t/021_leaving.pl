@@ -104,6 +104,22 @@ is("$run->{result} " . counts_of($run) . " @asked", 'ok 1/0/0 2/0/0 ', 'the canc
 is(mirror_differs($t, $space, 'loft'), '', 'the mirror equals Cobot');
 is($t->grants_differ, 0, 'the grants equal their definition');
 
+# --- the space moves to a clock that is 26 hours ahead: somebody's last day is over by it ---
+$cobot->patch_space('loft', time_zone_name => 'Etc/GMT+12');
+$cobot->patch_member('loft', 'cleo', canceled_to => $t->sql("SELECT (now() AT TIME ZONE 'Etc/GMT+12')::date"));
+($run, @asked) = sync_and_log();
+is("$run->{result} $run->{members_removed}", 'ok 0', 'the last day is not over');
+$cobot->patch_space('loft', time_zone_name => 'Pacific/Kiritimati');
+($run, @asked) = sync_and_log();
+is("$run->{result} $run->{members_removed} @asked", 'ok 1 cleo', 'the run that learns of the new clock goes by it');
+($run, @asked) = sync_and_log();
+is("$run->{result} " . counts_of($run) . " @asked", 'ok 0/0/0 0/0/0 ', 'and nothing is left to the next');
+$cobot->patch_member('loft', 'cleo', canceled_to => undef);
+$cobot->patch_space('loft', time_zone_name => 'America/Los_Angeles');
+$t->sync($space);
+is(mirror_differs($t, $space, 'loft'), '', 'the mirror equals Cobot');
+is($t->grants_differ, 0, 'the grants equal their definition');
+
 # --- the list lacks somebody whom Cobot still has: every doubtful answer to the question by id ---
 my %ada = %{ $cobot->member('loft', 'ada') };
 my $turn = 0;

@@ -262,7 +262,7 @@ $t->sql("CREATE ROLE reader LOGIN; SELECT smartspace.cobot_grant_role('reader', 
 my @relations = map { $_->{name} } $t->rows("SELECT oid::regclass::text AS name FROM pg_class"
 	  . " WHERE relnamespace = 'smartspace'::regnamespace AND relkind IN ('r', 'v') AND relname <> 'cobot_secret' ORDER BY 1");
 $t->sql("GRANT SELECT ON $_ TO reader") foreach @relations;
-$t->sql("GRANT EXECUTE ON FUNCTION smartspace.cobot_in_words(tstzrange, text), smartspace.cobot_access_range(timestamptz, date, date, text) TO reader");
+$t->sql("GRANT EXECUTE ON FUNCTION smartspace.cobot_in_words(tstzrange, text), smartspace.cobot_cannot_ask(text, boolean, boolean), smartspace.cobot_access_range(timestamptz, date, date, text) TO reader");
 my %read;
 foreach my $relation (@relations)
 {
