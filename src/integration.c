@@ -223,8 +223,5 @@ integration_arm(PG_FUNCTION_ARGS)
 	if (!already && integration.home.known)
 		appendStringInfo(&words, "; before: %s", home_in_words(&integration.home));
 
-	Datum		result = SPI_datumTransfer(CStringGetTextDatum(words.data), false, -1);
-
-	SPI_finish();
-	PG_RETURN_DATUM(result);
+	PG_RETURN_DATUM(query_finish_text(words.data));
 }

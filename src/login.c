@@ -100,10 +100,7 @@ login_url(PG_FUNCTION_ARGS)
 	require_allowed(&app, redirect_uri);
 
 	OauthFlow	flow = {.purpose = OAUTH_LOGIN, .owner = app.id, .redirect_uri = redirect_uri, .scope = app.scope};
-	Datum		result = SPI_datumTransfer(CStringGetTextDatum(oauth_begin(&flow, app.client.id, app.subdomain)), false, -1);
-
-	SPI_finish();
-	PG_RETURN_DATUM(result);
+	PG_RETURN_DATUM(query_finish_text(oauth_begin(&flow, app.client.id, app.subdomain)));
 }
 
 /* ---- asking Cobot ---- */

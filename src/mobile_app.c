@@ -148,7 +148,7 @@ store_secret(int64 id, char *client_secret)
 }
 
 /* What an app is armed for now, and was before where that differs. */
-static Datum
+static char *
 armed_in_words(const char *verb, const Home *before)
 {
 	Home		here = home_here();
@@ -158,7 +158,7 @@ armed_in_words(const char *verb, const Home *before)
 	appendStringInfo(&words, "%s for the database \"%s\": %s", verb, get_database_name(here.database), home_in_words(&here));
 	if (before->known && !home_is_here(before))
 		appendStringInfo(&words, "; before: %s", home_in_words(before));
-	return SPI_datumTransfer(CStringGetTextDatum(words.data), false, -1);
+	return words.data;
 }
 
 /* ---- functions ---- */
@@ -262,9 +262,8 @@ mobile_app_set_client(PG_FUNCTION_ARGS)
 	query_run("UPDATE smartspace.mobile_app SET client_id = $2 WHERE id = $1", lengthof(args), args);
 	store_secret(app.id, client_secret);
 
-	Datum		result = armed_in_words("armed", &app.home);
+	Datum		result = query_finish_text(armed_in_words("armed", &app.home));
 
-	SPI_finish();
 	error_context_stack = callers;
 	PG_RETURN_DATUM(result);
 }
@@ -289,8 +288,5 @@ mobile_app_arm(PG_FUNCTION_ARGS)
 	if (!already)
 		arm(app.id);
 
-	Datum		result = armed_in_words(already ? "was armed already" : "armed", &app.home);
-
-	SPI_finish();
-	PG_RETURN_DATUM(result);
+	PG_RETURN_DATUM(query_finish_text(armed_in_words(already ? "was armed already" : "armed", &app.home)));
 }

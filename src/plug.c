@@ -37,16 +37,6 @@ load(FunctionCallInfo fcinfo, Integration *integration)
 	integration_load(integration, PG_ARGISNULL(0) ? 0 : PG_GETARG_INT64(0), PG_ARGISNULL(0));
 }
 
-/* A text as the function's result, beyond SPI. */
-static Datum
-text_result(const char *text)
-{
-	Datum		result = SPI_datumTransfer(CStringGetTextDatum(text), false, -1);
-
-	SPI_finish();
-	return result;
-}
-
 /* ---- the OAuth client ---- */
 
 /*
@@ -114,7 +104,7 @@ plug_connect_url(PG_FUNCTION_ARGS)
 	query_run("SELECT i.oauth_scope FROM smartspace.cobot_integration i WHERE i.id = $1", 1, &arg);
 	flow.owner = integration.id;
 	flow.scope = query_result_text(0, 1);
-	return text_result(oauth_begin(&flow, client.id, integration.subdomain));
+	return query_finish_text(oauth_begin(&flow, client.id, integration.subdomain));
 }
 
 /* What cobot_connect() returns. message: why not, else NULL. */
@@ -347,5 +337,5 @@ plug_disconnect(PG_FUNCTION_ARGS)
 
 	secret_wipe(&retired);
 	integration_wipe(&integration);
-	return text_result(words);
+	return query_finish_text(words);
 }

@@ -243,3 +243,12 @@ query_result_is_null(uint64 row, int column)
 	(void) SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &isnull);
 	return isnull;
 }
+
+Datum
+query_finish_text(const char *text)
+{
+	Datum		result = SPI_datumTransfer(CStringGetTextDatum(text), false, -1);
+
+	SPI_finish();
+	return result;
+}

@@ -59,4 +59,7 @@ extern int64 query_result_int64(uint64 row, int column);	/* 0 for an SQL null */
 extern bool query_result_bool(uint64 row, int column);	/* false for an SQL null */
 extern bool query_result_is_null(uint64 row, int column);
 
+/* Ends SPI, with a text as the result of the function: it is made where SPI began. */
+extern Datum query_finish_text(const char *text);
+
 #endif

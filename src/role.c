@@ -307,10 +307,7 @@ role_cobot_grant_role(PG_FUNCTION_ARGS)
 			  "   FROM smartspace.cobot_integration i WHERE i.id = ANY (r.integrations)), 'all integrations'))"
 			  " FROM smartspace.cobot_role r WHERE r.role = $1", 1, args);
 
-	Datum		result = SPI_datumTransfer(CStringGetTextDatum(query_result_text(0, 1)), false, -1);
-
-	SPI_finish();
-	PG_RETURN_DATUM(result);
+	PG_RETURN_DATUM(query_finish_text(query_result_text(0, 1)));
 }
 
 /*

@@ -206,10 +206,7 @@ schedule_create(PG_FUNCTION_ARGS)
 				 errdetail("Whoever joins or leaves meanwhile waits for the next one."),
 				 errhint("A schedule such as */30 * * * * synchronises at least once an hour.")));
 
-	Datum		result = SPI_datumTransfer(CStringGetTextDatum(words.data), false, -1);
-
-	SPI_finish();
-	PG_RETURN_DATUM(result);
+	PG_RETURN_DATUM(query_finish_text(words.data));
 }
 
 /*

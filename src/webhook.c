@@ -263,16 +263,6 @@ receive(int64 id, bool is_null, const char *event, Jsonb *payload)
 	return in_words(id, stored, &progress);
 }
 
-/* The answer as the function's result, beyond SPI. */
-static Datum
-answer_text(const char *answer)
-{
-	Datum		result = SPI_datumTransfer(CStringGetTextDatum(answer), false, -1);
-
-	SPI_finish();
-	return result;
-}
-
 /*
  * cobot_webhook(integration bigint, event text, payload jsonb) -> text
  */
@@ -287,7 +277,7 @@ webhook_told(PG_FUNCTION_ARGS)
 				 errhint("Cobot does not say it in the payload: use one callback for each event.")));
 
 	SPI_connect();
-	return answer_text(receive(PG_ARGISNULL(0) ? 0 : PG_GETARG_INT64(0), PG_ARGISNULL(0),
+	return query_finish_text(receive(PG_ARGISNULL(0) ? 0 : PG_GETARG_INT64(0), PG_ARGISNULL(0),
 							   text_to_cstring(PG_GETARG_TEXT_PP(1)),
 							   PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2)));
 }
@@ -333,7 +323,7 @@ webhook_received(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(0) && find_subscription(text_to_cstring(PG_GETARG_TEXT_PP(0)), &integration, &event))
 		answer = receive(integration, false, event, PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1));
 	error_context_stack = callers;
-	return answer_text(answer);
+	return query_finish_text(answer);
 }
 
 /*
@@ -356,7 +346,7 @@ webhook_process_hints(PG_FUNCTION_ARGS)
 
 	integration_wipe(&integration);
 	if (ignored)
-		return answer_text(ignored);
+		return query_finish_text(ignored);
 	take_up(integration.id, &progress);
 
 	initStringInfo(&words);
@@ -373,5 +363,5 @@ webhook_process_hints(PG_FUNCTION_ARGS)
 		appendStringInfo(&words, "%s%lld pending%s%s", words.len > 0 ? ", " : "",
 						 (long long) query_result_int64(0, 1), why ? ": " : "", why ? why : "");
 	}
-	return answer_text(words.len > 0 ? words.data : "nothing to do");
+	return query_finish_text(words.len > 0 ? words.data : "nothing to do");
 }

@@ -118,8 +118,5 @@ worker_run_due(PG_FUNCTION_ARGS)
 			  " FROM smartspace.cobot_sync_run r WHERE r.finished_at >= $1 AND r.kind = 'sync'", 1, &arg);
 	words = query_result_text(0, 1);
 
-	Datum		result = SPI_datumTransfer(CStringGetTextDatum(words), false, -1);
-
-	SPI_finish();
-	PG_RETURN_DATUM(result);
+	PG_RETURN_DATUM(query_finish_text(words));
 }

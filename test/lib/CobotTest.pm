@@ -33,7 +33,22 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Time::HiRes qw(time sleep);
 
-our @EXPORT = qw(patient);
+our @EXPORT = qw(LOUD patient);
+
+=head2 LOUD
+
+A configuration in which the server says all it can, for tests that look for secrets. What
+it logs of its own accord is off: that a statement is logged as it stands is not our fault.
+
+=cut
+
+use constant LOUD => <<'CONF';
+log_statement = none
+log_min_messages = debug5
+log_min_error_statement = info
+log_error_verbosity = verbose
+log_parameter_max_length_on_error = 0
+CONF
 
 my $json = JSON::PP->new->utf8->allow_nonref;
 my $count = 0;

@@ -35,12 +35,7 @@ print $world encode_json({
 $world->flush;
 chmod 0644, $world->filename;
 
-my $t = CobotTest->new(state => $world->filename, conf => <<'CONF');
-log_statement = none
-log_min_messages = debug5
-log_min_error_statement = info
-log_error_verbosity = verbose
-log_parameter_max_length_on_error = 0
+my $t = CobotTest->new(state => $world->filename, conf => LOUD . <<'CONF');
 trace_notify = on
 shared_preload_libraries = 'pg_stat_statements'
 pg_stat_statements.track = all

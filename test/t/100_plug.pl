@@ -11,12 +11,7 @@ use JSON::PP;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $t = CobotTest->new(spaces => 2, members => 12, conf => <<'CONF');
-log_statement = none
-log_min_messages = debug5
-log_min_error_statement = info
-log_error_verbosity = verbose
-log_parameter_max_length_on_error = 0
+my $t = CobotTest->new(spaces => 2, members => 12, conf => LOUD . <<'CONF');
 trace_notify = on
 CONF
 my $cobot = $t->cobot;

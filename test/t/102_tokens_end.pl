@@ -11,12 +11,7 @@ use JSON::PP;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $t = CobotTest->new(spaces => 2, members => 12, conf => <<'CONF');
-log_statement = none
-log_min_messages = debug5
-log_min_error_statement = info
-log_parameter_max_length_on_error = 0
-CONF
+my $t = CobotTest->new(spaces => 2, members => 12, conf => LOUD);
 my $cobot = $t->cobot;
 my ($first, $second) = ('space-0001', 'space-0002');
 my $back = 'https://app.example.com/cobot/connected';

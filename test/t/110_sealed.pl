@@ -27,12 +27,7 @@ print $world encode_json({
 $world->flush;
 chmod 0644, $world->filename;
 
-my $t = CobotTest->new(state => $world->filename, conf => <<'CONF');
-log_statement = none
-log_min_messages = debug5
-log_min_error_statement = info
-log_error_verbosity = verbose
-log_parameter_max_length_on_error = 0
+my $t = CobotTest->new(state => $world->filename, conf => LOUD . <<'CONF');
 wal_recycle = off
 CONF
 my $cobot = $t->cobot;
